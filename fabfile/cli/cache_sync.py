@@ -1,0 +1,52 @@
+"""fab cache-sync"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import fleet
+from ..errors import ConfigError
+from ..events import Listener
+from ..report import console, documents
+from . import common
+
+
+@common.task(
+    help={
+        "verify": "Only report where the cache is not what was uploaded.",
+        "repair": "Look at what the cache really holds, and mend it.",
+        "transfer": "auto | stream | rsync | sftp",
+        "ref": "The git revision to bring it up to, where the source is a repository.",
+        "source": "The folder to upload, without a configuration file.",
+        "deploy_to": "The deployment root on each host, without a configuration file.",
+    }
+)
+def cache_sync(
+    c: Any,
+    verify: bool = False,
+    repair: bool = False,
+    transfer: str = "",
+    ref: str = "",
+    source: str = "",
+    deploy_to: str = "",
+    env: str = "",
+    config: str = "",
+    json: bool = False,
+) -> None:
+    """Bring the cache of all hosts up to the source, without a release."""
+
+    def work(listener: Listener) -> fleet.Outcome:
+        if verify and repair:
+            raise ConfigError("--verify and --repair exclude each other.", "", "--verify changes nothing.")
+        settings = common.settings(
+            env,
+            config,
+            transfer=transfer,
+            deploy_to=deploy_to,
+            source={"path": source} if source else ({"ref": ref} if ref else None),
+        )
+        return fleet.cache_sync(
+            settings, common.targets(c), verify=verify, repair=repair, listener=listener, config=c.config
+        )
+
+    common.run(json, "cache-sync", work, documents.deployment, console.show_sync)

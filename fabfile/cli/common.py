@@ -1,0 +1,96 @@
+"""What all tasks share: flags to settings, reports, exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fabric
+from invoke.exceptions import Exit
+from invoke.tasks import task as invoke_task
+
+from ..errors import SwitchoverError
+from ..events import Listener
+from ..fleet import Outcome, Target
+from ..report import console
+from ..settings import Settings, load
+from .executor import FleetTask
+
+Json = dict[str, Any]
+
+COMMON_HELP = {
+    "env": "The section of `environments` to lay over the configuration.",
+    "config": "The configuration file, instead of ./config.yaml.",
+    "json": "One JSON document on stdout at the end; everything else goes to stderr.",
+}
+
+
+def task(help: dict[str, str]) -> Callable[[Callable[..., None]], FleetTask]:
+    """Declare a task that gets all hosts at once; `help` is for the flags beyond the common ones."""
+
+    def declare(body: Callable[..., None]) -> FleetTask:
+        made: FleetTask = invoke_task(klass=FleetTask, help={**COMMON_HELP, **help})(body)
+        return made
+
+    return declare
+
+
+def settings(env: str, config: str, **overrides: object) -> Settings:
+    """Load the configuration; an override that is None or "" was not given."""
+    given = {key: value for key, value in overrides.items() if value not in (None, "")}
+    return load(Path(config) if config else None, env=env or None, overrides=given)
+
+
+def targets(c: Any) -> list[Target]:
+    """The hosts of -H. Where Fabric calls us for one host (another fabric.yaml), that one."""
+    if isinstance(c, fabric.Connection):
+        port = "" if c.port == 22 else f":{c.port}"
+        return [Target(f"{c.user}@{c.original_host}{port}")]
+    return list(getattr(c, "targets", []))
+
+
+def run(
+    as_json: bool,
+    title: str,
+    work: Callable[[Listener], Outcome],
+    document: Callable[[Outcome], Json],
+    show: Callable[[Outcome], None],
+) -> None:
+    """Do `work` with a live report, then say how it went, and leave with its exit code."""
+    with _terminable():
+        with console.Live(title, to_stderr=as_json) as report:
+            outcome = _attempt(lambda: work(report.listen))
+        if as_json:
+            json.dump(document(outcome), sys.stdout, indent=2)
+            print()
+        else:
+            show(outcome)
+        if outcome.exit_code:
+            console.show_error(outcome, to_stderr=True)
+            raise Exit(code=outcome.exit_code)
+
+
+def _attempt(work: Callable[[], Outcome]) -> Outcome:
+    try:
+        return work()
+    except SwitchoverError as error:
+        return Outcome(error.exit_code, error)
+    except KeyboardInterrupt:
+        return Outcome(
+            1, SwitchoverError("Interrupted.", "nothing was switched", "Run the same command again.")
+        )
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM (a cancelled CI job) is treated as Ctrl-C: locks are given back."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,15 @@
+"""fab demo"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invoke.tasks import task
+
+
+@task(help={"keep": "Leave the folder with the demonstration's host in place."})
+def demo(c: Any, keep: bool = False) -> None:
+    """Deploy a small site twice to a real SSH and SFTP server on loopback, and roll it back."""
+    from ..demo import show  # here: asyncssh is needed by nothing else
+
+    show.run(keep=keep)

@@ -1,0 +1,60 @@
+"""fab deploy"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import fleet
+from ..deployment import Options
+from ..events import Listener
+from ..report import console, documents
+from . import common
+
+
+@common.task(
+    help={
+        "strategy": "cache | previous",
+        "transfer": "auto | stream | rsync | sftp",
+        "copy": "auto | reflink | hardlink | full",
+        "ref": "The git revision to deploy, where the source is a repository.",
+        "plan": "Say what would be added, changed and deleted on each host, and change nothing.",
+        "skip_health": "Leave out the health check.",
+        "from_scratch": "Rebuild the cache from nothing, to rule out what directories have become.",
+        "source": "The folder to deploy, without a configuration file.",
+        "deploy_to": "Where to, on each host: an absolute path.",
+    }
+)
+def deploy(
+    c: Any,
+    strategy: str = "",
+    transfer: str = "",
+    copy: str = "",
+    ref: str = "",
+    plan: bool = False,
+    skip_health: bool = False,
+    from_scratch: bool = False,
+    source: str = "",
+    deploy_to: str = "",
+    env: str = "",
+    config: str = "",
+    json: bool = False,
+) -> None:
+    """Put the source live on all hosts, with no moment of downtime."""
+
+    def work(listener: Listener) -> fleet.Outcome:
+        settings = common.settings(
+            env,
+            config,
+            strategy=strategy,
+            transfer=transfer,
+            copy=copy,
+            deploy_to=deploy_to,
+            source={"path": source} if source else ({"ref": ref} if ref else None),
+        )
+        options = Options(from_scratch, skip_health)
+        return fleet.deploy(
+            settings, common.targets(c), plan=plan, options=options, listener=listener, config=c.config
+        )
+
+    show = console.show_plan if plan else console.show_deployment
+    common.run(json, "deploy", work, documents.deployment, show)

@@ -1,0 +1,57 @@
+"""Hands all hosts of `-H a,b,c` to a task at once; Fabric itself would call it once per host.
+
+Named in fabric.yaml, as Invoke's `tasks.executor_class` wants it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fabric.executor
+from invoke.context import Context
+from invoke.tasks import Call, Task
+
+from ..fleet import Target
+
+
+class FleetTask(Task[Any]):
+    """A task that takes all hosts in one call: `c.targets`, empty where -H was not given."""
+
+
+class FleetContext(Context):
+    """The context of a FleetTask."""
+
+    # Declared, so that Invoke takes it for an attribute and not for configuration.
+    targets: list[Target] = []  # noqa: RUF012
+
+    def __init__(self, config: Any, targets: list[Target]) -> None:
+        super().__init__(config)
+        self._set(targets=targets)
+
+
+class FleetCall(Call):
+    """A call of a FleetTask."""
+
+    targets: list[Target]
+
+    def make_context(self, config: Any) -> FleetContext:
+        """See Call.make_context."""
+        return FleetContext(config, self.targets)
+
+
+class Executor(fabric.executor.Executor):  # type: ignore[misc]
+    """Fabric's, apart from FleetTasks."""
+
+    def expand_calls(self, calls: Any, apply_hosts: bool = True) -> list[Any]:
+        """See fabric.Executor.expand_calls."""
+        given = self.core[0].args.hosts.value
+        targets = [Target(part.strip()) for part in given.split(",") if part.strip()] if given else []
+        expanded: list[Any] = []
+        for call in calls:
+            if isinstance(getattr(call, "task", call), FleetTask):
+                fleet_call = call.clone(into=FleetCall)
+                fleet_call.targets = targets
+                expanded.append(fleet_call)
+            else:
+                expanded.extend(super().expand_calls([call], apply_hosts))
+        return expanded

@@ -1,0 +1,30 @@
+"""fab releases"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import fleet
+from ..events import Listener
+from ..report import console, documents
+from . import common
+
+
+@common.task(help={"deploy_to": "The deployment root on each host, without a configuration file."})
+def releases(c: Any, deploy_to: str = "", env: str = "", config: str = "", json: bool = False) -> None:
+    """List the releases of all hosts, their states, and which one is live."""
+    found: list[fleet.Listing] = []
+
+    def work(listener: Listener) -> fleet.Outcome:
+        settings = common.settings(env, config, deploy_to=deploy_to)
+        outcome, listings = fleet.releases(settings, common.targets(c), listener=listener, config=c.config)
+        found.extend(listings)
+        return outcome
+
+    common.run(
+        json,
+        "releases",
+        work,
+        lambda outcome: documents.releases(outcome, found),
+        lambda outcome: console.show_releases(found),
+    )

@@ -1,0 +1,38 @@
+"""fab rollback"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import fleet
+from ..events import Listener
+from ..report import console, documents
+from . import common
+
+
+@common.task(
+    help={
+        "to": "The id of the release to go back to; see `fab releases`.",
+        "plan": "Say which release would be live, and change nothing.",
+        "deploy_to": "The deployment root on each host, without a configuration file.",
+    }
+)
+def rollback(
+    c: Any,
+    to: str = "",
+    plan: bool = False,
+    deploy_to: str = "",
+    env: str = "",
+    config: str = "",
+    json: bool = False,
+) -> None:
+    """Make the newest good release before the live one live again, or the one named by --to."""
+
+    def work(listener: Listener) -> fleet.Outcome:
+        settings = common.settings(env, config, deploy_to=deploy_to)
+        return fleet.rollback(
+            settings, common.targets(c), to=to or None, plan=plan, listener=listener, config=c.config
+        )
+
+    show = console.show_rollback_plan if plan else console.show_deployment
+    common.run(json, "rollback", work, documents.deployment, show)

@@ -1,0 +1,39 @@
+"""fab unlock"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import fleet
+from ..events import Listener
+from ..report import console, documents
+from . import common
+
+
+@common.task(
+    help={
+        "force": "Break the lock; whoever holds it stops before the switch.",
+        "deploy_to": "The deployment root on each host, without a configuration file.",
+    }
+)
+def unlock(
+    c: Any, force: bool = False, deploy_to: str = "", env: str = "", config: str = "", json: bool = False
+) -> None:
+    """Show who holds the lock of each host; --force breaks it."""
+    found: list[fleet.Holding] = []
+
+    def work(listener: Listener) -> fleet.Outcome:
+        settings = common.settings(env, config, deploy_to=deploy_to)
+        outcome, holdings = fleet.unlock(
+            settings, common.targets(c), force=force, listener=listener, config=c.config
+        )
+        found.extend(holdings)
+        return outcome
+
+    common.run(
+        json,
+        "unlock",
+        work,
+        lambda outcome: documents.locks(outcome, found),
+        lambda outcome: console.show_locks(found),
+    )

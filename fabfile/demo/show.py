@@ -1,0 +1,5 @@
+"""The demonstration."""
+
+
+def run(keep: bool = False) -> None:
+    """To be written."""

@@ -1,0 +1,76 @@
+"""What the work tells about itself while it goes on.
+
+Nothing below cli/ and report/ prints. It emits these, and a report listens.
+Events come from several threads at once, one a host: a listener must be thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepStarted:
+    """A named step ("upload", "switch", …) has begun on `host`."""
+
+    host: str
+    step: str
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """A step has ended well. `detail` is one short phrase for a person, or ""."""
+
+    host: str
+    step: str
+    seconds: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class StepFailed:
+    """A step has failed."""
+
+    host: str
+    step: str
+    seconds: float
+    what: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a transfer is; `done` and `total` in bytes, `files` counted."""
+
+    host: str
+    step: str
+    files: int
+    total_files: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """A line that a hook printed."""
+
+    host: str
+    step: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know: level "info" or "warn"."""
+
+    host: str
+    level: str
+    text: str
+
+
+Event = StepStarted | StepFinished | StepFailed | Progress | Output | Note
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """A listener that does nothing: the default for scripts."""

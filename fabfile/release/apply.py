@@ -1,0 +1,90 @@
+"""Bring a directory on the host up to a manifest, from a staging directory.
+
+Every file arrives by a rename, never by writing in place: a hardlinked copy of the directory keeps the
+old content. Each command may be run again after a cut.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..remote.shell import quote
+from .manifest import Difference, Entry, Manifest
+
+ARGUMENTS = 60_000  # bytes of arguments a command; POSIX promises no more than 4096, Linux has 131072 each
+
+
+def commands(difference: Difference, base: Manifest, staging: str, target: str) -> Iterator[str]:
+    """The sh commands that turn `target` (which held `base`) into what `difference` wants.
+
+    Order: what vanishes or changes its kind, then new directories, then files and links by rename,
+    then the modes of directories.
+    """
+    yield f"mkdir -p {quote(target)}"
+    yield f"cd {quote(target)}"
+    yield from _removals(difference, base)
+    folders = [e for e in difference.written if e.kind == "dir"]
+    # A link in a directory's place would lead what follows out of the tree.
+    for words in batches("", (e.path for e in folders)):
+        yield f'for d in {words}; do if [ -L "$d" ] || [ ! -d "$d" ]; then rm -rf "$d"; fi; done'
+    yield from batches("mkdir -p --", (e.path for e in folders))
+    yield from _moves(difference.uploads, staging)
+    yield from _modes(folders)
+
+
+def make_folders(folders: Sequence[Entry]) -> Iterator[str]:
+    """Commands that make these directories, with their modes, below the working directory."""
+    yield from batches("mkdir -p --", (e.path for e in folders))
+    yield from _modes(folders)
+
+
+def _removals(difference: Difference, base: Manifest) -> Iterator[str]:
+    gone = [e.path for e in difference.deleted if e.kind != "dir"]
+    replaced = [e.path for e in difference.changed if _stands_in_the_way(base.get(e.path), e)]
+    yield from batches("rm -rf --", gone + replaced)
+    # A directory goes only when it is empty: what somebody put there by hand is not ours to remove.
+    empty = sorted((e.path for e in difference.deleted if e.kind == "dir"), reverse=True)
+    for command in batches("rmdir --", empty):
+        yield f"{command} 2>/dev/null || :"
+
+
+def _stands_in_the_way(old: Entry | None, new: Entry) -> bool:
+    """Whether a rename could not replace what is there; None: nobody knows what is there."""
+    if new.kind == "dir":
+        return False  # looked at on the spot, since what is in it may have to stay
+    return old is None or old.kind != new.kind or new.kind == "link"
+
+
+def _moves(entries: Sequence[Entry], staging: str) -> Iterator[str]:
+    by_folder: dict[str, list[str]] = {}
+    for entry in entries:
+        by_folder.setdefault(posixpath.dirname(entry.path), []).append(entry.path)
+    for folder, paths in by_folder.items():
+        sources = (posixpath.join(staging, path) for path in paths)
+        goal = quote(f"./{folder}/" if folder else "./")
+        for command in batches("mv -f --", sources, relative=False):
+            yield f"{command} {goal}"
+
+
+def _modes(folders: Iterable[Entry]) -> Iterator[str]:
+    by_mode: dict[int, list[str]] = {}
+    for entry in folders:
+        by_mode.setdefault(entry.mode, []).append(entry.path)
+    for mode, paths in by_mode.items():
+        yield from batches(f"chmod {mode:o} --", paths)
+
+
+def batches(command: str, paths: Iterable[str], relative: bool = True) -> Iterator[str]:
+    """`command` with as many quoted paths each time as surely fit."""
+    words: list[str] = []
+    length = 0
+    for path in paths:
+        word = quote(f"./{path}" if relative else path)
+        if words and length + len(word) > ARGUMENTS:
+            yield " ".join([command, *words])
+            words, length = [], 0
+        words.append(word)
+        length += len(word) + 1
+    if words:
+        yield " ".join([command, *words])

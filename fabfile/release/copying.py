@@ -1,0 +1,40 @@
+"""Copy a tree on the host: reflink, hardlink or full."""
+
+from __future__ import annotations
+
+from ..errors import CommandFailed, HostNotReady
+from ..remote.host import Host
+from ..remote.shell import quote
+
+COMMANDS = {"reflink": "cp -a --reflink=always", "hardlink": "cp -al", "full": "cp -a"}
+
+
+def copy_tree(host: Host, source: str, target: str, mode: str, guard: str = "") -> str:
+    """Make `target` (replaced if it is there) a copy of the directory `source`; the mode that was used.
+
+    mode: auto tries reflink and falls back to full; it never hardlinks, since then a file changed in
+    place in one release would change in all. Raises HostNotReady where the asked-for mode can't be had.
+    """
+    if mode != "auto":
+        try:
+            _copy(host, source, target, (mode,), guard)
+        except CommandFailed as error:
+            if mode == "full":
+                raise
+            raise HostNotReady(
+                f"copy: {mode} does not work on {host.name}.",
+                error.why,
+                "Set copy: auto, which falls back to a full copy.",
+            ) from error
+        return mode
+    tried = ("reflink", "full") if host.facts.cp_reflink else ("full",)
+    return _copy(host, source, target, tried, guard)
+
+
+def _copy(host: Host, source: str, target: str, modes: tuple[str, ...], guard: str) -> str:
+    attempts = []
+    for i, mode in enumerate(modes):
+        quiet = "2>/dev/null" if i + 1 < len(modes) else ""
+        copy = f"{COMMANDS[mode]} {quote(source)} {quote(target)} {quiet}"
+        attempts.append(f"{{ rm -rf {quote(target)} && {copy} && echo {mode}; }}")
+    return host.shell.run(guard + " || ".join(attempts), what=f"Copying {source} to {target}").text.strip()

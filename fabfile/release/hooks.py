@@ -1,0 +1,110 @@
+"""Hooks and the health check: what a project has to say about its own deployment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import CommandFailed, HealthCheckFailed, HookFailed, LinkLost, LocalHookFailed
+from ..remote.host import Host
+from ..remote.shell import LAST_LINES, quote
+
+Tell = Callable[[str], None]
+
+
+def run_local(commands: Sequence[str], folder: Path, timeout: float, tell: Tell) -> None:
+    """Run local_build hooks here, in `folder`. Raises LocalHookFailed."""
+    for command in commands:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise LocalHookFailed(
+                f"The local build `{command}` did not end.",
+                f"no end after {timeout:g} s",
+                "Raise ssh.command_timeout.",
+            ) from error
+        lines = output.decode("utf-8", "replace").splitlines()
+        for line in lines:
+            tell(line)
+        if process.returncode:
+            raise LocalHookFailed(
+                f"The local build `{command}` failed.",
+                f"exit status {process.returncode}: " + "\n".join(lines[-LAST_LINES:]),
+                "Nothing was contacted. Run it by hand in the folder of the configuration file.",
+            )
+
+
+def run(
+    host: Host, name: str, commands: Sequence[str], folder: str, environment: Mapping[str, str], tell: Tell
+) -> None:
+    """Run hooks on the host, one after the other, in `folder`. Raises HookFailed.
+
+    They run with the account's own environment and SWITCHOVER_* added, and never twice: when the link
+    dies under one, nobody knows whether it ended.
+    """
+    exports = " ".join(f"export {key}={quote(value)};" for key, value in environment.items())
+    for command in commands:
+        # </dev/null: a hook that reads must not wait for us. A shell of its own: `exit` ends only the hook.
+        script = f"cd {quote(folder)} && {exports} exec sh -c {quote(command)} </dev/null"
+        try:
+            host.shell.run(script, what=f"`{command}`", on_line=tell, repeat=False, plain_locale=False)
+        except CommandFailed as error:
+            raise HookFailed(
+                f"The {name} hook `{command}` failed.", error.why, f"Run it by hand in {folder} on the host."
+            ) from error
+        except LinkLost as error:
+            raise HookFailed(
+                f"The connection died while the {name} hook `{command}` ran.",
+                error.why,
+                "It was not run again, since it may have ended. See on the host, then deploy again.",
+            ) from error
+
+
+def check_health(host: Host, url: str, expected: int, timeout: int) -> None:
+    """Fetch `url` from the host until it answers with `expected`. Raises HealthCheckFailed.
+
+    timeout: seconds from the first try to giving up; a try a second.
+    """
+    script = f"""
+url={quote(url)} want={int(expected)}
+end=$(( $(date +%s) + {int(timeout)} ))
+fetch() {{
+  if command -v curl >/dev/null 2>&1; then
+    curl -sS -o /dev/null -w '%{{http_code}}' --max-time {int(timeout)} "$url" 2>&1
+  elif command -v wget >/dev/null 2>&1; then
+    wget -S -q -T {int(timeout)} -t 1 --max-redirect=0 -O /dev/null "$url" 2>&1 |
+      sed -n 's/^ *HTTP[^ ]* \\([0-9][0-9]*\\).*/\\1/p' | tail -n 1
+  else
+    echo "neither curl nor wget is there to fetch it"
+  fi
+}}
+while :; do
+  got=$(fetch)
+  [ "$got" = "$want" ] && exit 0
+  [ "$(date +%s)" -lt "$end" ] || break
+  sleep 1
+done
+printf '%s' "$got"
+exit 1
+"""
+    result = host.shell.run(script, what="The health check", timeout=2 * timeout + 30, check=False)
+    if result.status:
+        said = result.text.strip() or "no answer"
+        raise HealthCheckFailed(
+            f"{url} is not healthy on {host.name}.",
+            f"expected status {expected} within {timeout} s, last: {said}",
+            "See the log of the application on the host; --skip-health leaves the check out.",
+        )

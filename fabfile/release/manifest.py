@@ -1,0 +1,161 @@
+"""A manifest: what a tree holds, so that two trees can be compared without reading them.
+
+On the host it is a text of one line an entry, sorted by path, fields apart by tabs:
+kind, mode (octal), size, mtime (Unix seconds), content, path. `content` is a file's sha256, a link's
+target, and nothing for a directory. Backslash, tab, newline and carriage return are escaped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+HEADER = "switchover manifest 1"
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_PLAIN = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One path of a tree; `path` is relative, with /; bytes that aren't UTF-8 are surrogates."""
+
+    path: str
+    kind: str  # file | dir | link
+    mode: int
+    size: int = 0
+    mtime: int = 0
+    content: str = ""
+
+    def same_as(self, other: Entry) -> bool:
+        """Whether deploying one over the other would change nothing. Times do not count."""
+        return self.same_shape(other) and self.content == other.content
+
+    def same_shape(self, other: Entry) -> bool:
+        """The same as far as a listing shows: kind, mode, size, a link's target; not a file's content."""
+        if self.kind != other.kind:
+            return False
+        if self.kind == "link":
+            return self.content == other.content
+        if self.kind == "dir":
+            return self.mode & 0o777 == other.mode & 0o777  # a setgid parent hands its bit down
+        return self.mode == other.mode and self.size == other.size
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What must happen to a tree to become another one. `deleted` has the old entries."""
+
+    added: list[Entry] = field(default_factory=list)
+    changed: list[Entry] = field(default_factory=list)
+    deleted: list[Entry] = field(default_factory=list)
+
+    @property
+    def written(self) -> list[Entry]:
+        """The new entries, sorted by path."""
+        return sorted(self.added + self.changed, key=lambda e: e.path)
+
+    @property
+    def uploads(self) -> list[Entry]:
+        """What must travel: files and links."""
+        return [entry for entry in self.written if entry.kind != "dir"]
+
+    @property
+    def size(self) -> int:
+        """Bytes of content to upload, before compression."""
+        return sum(entry.size for entry in self.uploads)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.deleted)
+
+
+class Manifest:
+    """The entries of one tree by path."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.entries = {entry.path: entry for entry in entries}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries.values())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def get(self, path: str) -> Entry | None:
+        """The entry at `path`, if there is one."""
+        return self.entries.get(path)
+
+    @property
+    def size(self) -> int:
+        """All content, in bytes."""
+        return sum(entry.size for entry in self)
+
+    def difference(self, wanted: Manifest, doubtful: Iterable[str] = ()) -> Difference:
+        """How this tree becomes `wanted`; paths in `doubtful` may hold anything, or nothing."""
+        unsure = set(doubtful)
+        added, changed = [], []
+        for entry in wanted:
+            old = self.get(entry.path)
+            if old is None and entry.path not in unsure:
+                added.append(entry)
+            elif old is None or entry.path in unsure or not old.same_as(entry):
+                changed.append(entry)
+        gone = {e.path: e for e in self if wanted.get(e.path) is None}
+        for path in unsure:
+            if wanted.get(path) is None:
+                gone.setdefault(path, Entry(path, "file", 0))
+        return Difference(added, changed, sorted(gone.values(), key=lambda e: e.path))
+
+    def revision(self) -> str:
+        """A name for exactly this content: `tree-` and 16 hex digits; times do not count."""
+        digest = hashlib.sha256()
+        for entry in sorted(self, key=lambda e: e.path):
+            digest.update(_line(entry, mtime=0).encode("utf-8", "surrogateescape"))
+        return f"tree-{digest.hexdigest()[:16]}"
+
+    def dumps(self) -> bytes:
+        """As the host keeps it."""
+        lines = [_line(entry, entry.mtime) for entry in sorted(self, key=lambda e: e.path)]
+        return "\n".join([HEADER, *lines, ""]).encode("utf-8", "surrogateescape")
+
+    @classmethod
+    def loads(cls, data: bytes) -> Manifest:
+        """Read what `dumps` wrote. Raises ValueError on anything else."""
+        header, *lines = data.decode("utf-8", "surrogateescape").split("\n")
+        if header != HEADER or not lines or lines[-1] != "":
+            raise ValueError("not a whole manifest")
+        return cls(_entry(line) for line in lines[:-1])
+
+
+def escape(text: str) -> str:
+    """Make `text` fit into one field of one line."""
+    return text.translate(_ESCAPES)
+
+
+def unescape(text: str) -> str:
+    """Undo `escape`."""
+    if "\\" not in text:
+        return text
+    parts, i = [], 0
+    while i < len(text):
+        pair = text[i : i + 2]
+        parts.append(_PLAIN.get(pair, text[i]))
+        i += 2 if pair in _PLAIN else 1
+    return "".join(parts)
+
+
+def _line(entry: Entry, mtime: int) -> str:
+    fields = (
+        entry.kind,
+        f"{entry.mode:o}",
+        str(entry.size),
+        str(mtime),
+        escape(entry.content),
+        escape(entry.path),
+    )
+    return "\t".join(fields)
+
+
+def _entry(line: str) -> Entry:
+    kind, mode, size, mtime, content, path = line.split("\t")
+    return Entry(unescape(path), kind, int(mode, 8), int(size), int(mtime), unescape(content))

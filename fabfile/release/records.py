@@ -1,0 +1,101 @@
+"""Release records: what each release is, kept on the host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+
+from ..errors import NoSuchRelease
+from ..remote.host import write_file
+from ..remote.shell import quote
+from .layout import Layout, sort_key
+
+BUILDING, READY, LIVE, GOOD, FAILED, BAD = "building", "ready", "live", "good", "failed", "bad"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One release. `state`: building, ready (built and verified), live, good (was live), failed
+    (never went live), bad (went live and was switched back). Times are UTC, ISO 8601; bytes are of content.
+    """
+
+    id: str
+    state: str
+    revision: str
+    created: str
+    deployed_by: str
+    bytes: int = 0
+    strategy: str = ""
+    shared: list[str] = field(default_factory=list)
+    # Somebody rolled back from it: a plain rollback does not return to it, `--to` does.
+    left: bool = False
+
+    def become(self, state: str) -> Record:
+        """The same with another state."""
+        return replace(self, state=state)
+
+    def dumps(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def loads(cls, text: str) -> Record:
+        """Read what `dumps` wrote, and pass over keys of later versions. Raises ValueError, TypeError."""
+        known = {f.name for f in fields(cls)}
+        data = json.loads(text)
+        return cls(**{key: value for key, value in data.items() if key in known})
+
+
+def write(layout: Layout, *records: Record) -> str:
+    """Commands that write these records, each by temp + rename."""
+    parts = []
+    for record in records:
+        folder = layout.state_of(record.id)
+        parts.append(
+            f"mkdir -p {quote(folder)} && {write_file(folder + '/record.json', record.dumps() + chr(10))}"
+        )
+    return " && ".join(parts) or ":"
+
+
+def rollback_target(records: Mapping[str, Record], live: str | None, wanted: str | None) -> Record:
+    """The release to go back to: `wanted`, or the newest good one before `live`. Raises NoSuchRelease."""
+    if wanted is not None:
+        return _named(records, live, wanted)
+    good = [r for r in records.values() if r.state == GOOD and not r.left]
+    before = [r for r in good if live is None or sort_key(r.id) < sort_key(live)]
+    if not before:
+        listed = ", ".join(f"{r.id} ({r.state})" for r in records.values()) or "none"
+        raise NoSuchRelease(
+            "There is no good release before the live one.",
+            f"live: {live or 'none'}; releases: {listed}",
+            "See `fab releases`; name one with --to ID, or deploy an older revision with --ref.",
+        )
+    return max(before, key=lambda r: sort_key(r.id))
+
+
+def _named(records: Mapping[str, Record], live: str | None, wanted: str) -> Record:
+    good = ", ".join(r.id for r in records.values() if r.state == GOOD) or "none"
+    found = records.get(wanted)
+    if wanted == live:
+        raise NoSuchRelease(f"{wanted} is live already.", "", f"Good releases: {good}")
+    if found is None:
+        raise NoSuchRelease(f"There is no release {wanted}.", f"good releases: {good}", "See `fab releases`.")
+    if found.state != GOOD:
+        raise NoSuchRelease(
+            f"{wanted} is not a release to go back to.",
+            f"its state is {found.state}; good releases: {good}",
+            "Only a release that was live and in order can be rolled back to.",
+        )
+    return found
+
+
+def to_remove(records: Mapping[str, Record], keep: int, live: str, before: str | None) -> list[Record]:
+    """What retention removes: good releases past the newest `keep` (the live one counts), and every
+    failed or bad one; never the live one, nor the one live before it.
+    """
+    spared = {live, before}
+    ranked = sorted((r for r in records.values() if r.state in (GOOD, LIVE)), key=lambda r: sort_key(r.id))
+    kept = {r.id for r in ranked[-keep:]} | spared
+    broken = [r for r in records.values() if r.state in (FAILED, BAD, BUILDING, READY) and r.id not in spared]
+    return [r for r in ranked if r.id not in kept] + broken

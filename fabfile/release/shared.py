@@ -1,0 +1,83 @@
+"""What outlives releases: shared directories and files, linked into each release."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Sequence
+
+from ..remote.host import Host
+from ..remote.shell import quote
+from .layout import Layout
+
+
+def target(path: str) -> str:
+    """What the link at `path` in a release says: relative, so that a chrooted view resolves it too."""
+    return "../" * (2 + path.count("/")) + f"shared/{path}"
+
+
+def unlink(release: str, paths: Iterable[str]) -> str:
+    """Commands that take the links out of a copied release, so that nothing is written through them."""
+    names = [quote(f"{release}/{path}") for path in paths]
+    return "; ".join(f"[ ! -L {name} ] || rm -f {name}" for name in names) or ":"
+
+
+def link(
+    host: Host,
+    layout: Layout,
+    release: str,
+    dirs: Sequence[str],
+    files: Sequence[str],
+    seeds: str | None,
+    guard: str = "",
+) -> None:
+    """Link every shared path into the release.
+
+    What isn't in shared/ yet is seeded once: from the uploaded `seeds`, else from the release itself,
+    else a directory is made (a file is not: its link dangles until somebody puts the file there).
+    """
+    commands = [f"{_SEED}"]
+    for path in (*dirs, *files):
+        kind = "dir" if path in dirs else "file"
+        names = (f"{layout.shared}/{path}", f"{release}/{path}", f"{seeds}/{path}" if seeds else "")
+        commands.append(" ".join(["link", kind, *(quote(name) for name in (*names, target(path)))]))
+    host.run_lines(commands, "Linking what is shared", guard)
+
+
+def dangling(host: Host, layout: Layout, files: Iterable[str]) -> list[str]:
+    """The shared files that aren't there yet."""
+    return [path for path in files if host.files.lstat(f"{layout.shared}/{path}") is None]
+
+
+def check(host: Host, release: str, paths: Iterable[str]) -> list[str]:
+    """What is wrong with the links, seen from the other side."""
+    wrong = []
+    for path in paths:
+        seen = host.files.readlink(posixpath.join(release, path))
+        if seen != target(path):
+            wrong.append(f"{path} -> {seen}, expected {target(path)}")
+    return wrong
+
+
+# Seeds arrive by rename, so a cut never leaves half a directory in shared/.
+_SEED = r"""
+link() {
+  kind=$1 there=$2 here=$3 seed=$4 says=$5
+  mkdir -p "$(dirname "$there")" "$(dirname "$here")"
+  if [ ! -e "$there" ] && [ ! -L "$there" ]; then
+    if [ -n "$seed" ] && { [ -e "$seed" ] || [ -L "$seed" ]; }; then
+      mv "$seed" "$there"
+    elif [ ! -L "$here" ] && [ -e "$here" ]; then
+      rm -rf "$there.seed" && cp -a "$here" "$there.seed" && mv "$there.seed" "$there"
+    elif [ "$kind" = dir ]; then
+      mkdir -p "$there"
+    fi
+  fi
+  if [ "$kind" = dir ] && [ -e "$there" ] && [ ! -d "$there" ]; then
+    echo "$there is to be a shared directory, but it is a file" >&2; return 1
+  fi
+  if [ "$kind" = file ] && [ -d "$there" ]; then
+    echo "$there is to be a shared file, but it is a directory" >&2; return 1
+  fi
+  rm -rf "$here" && ln -s "$says" "$here"
+}
+"""

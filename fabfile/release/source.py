@@ -1,0 +1,246 @@
+"""The source: a folder, or a revision of a git repository, scanned into a manifest.
+
+What is shared between releases is kept apart (`seeds`): it goes into shared/ once, never into a release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from ..errors import SourceError
+from .manifest import Entry, Manifest
+
+BLOCK = 1 << 18  # bytes read at a time
+GIT_TIMEOUT = 600.0  # seconds; a clone over a slow network
+
+
+@dataclass(frozen=True)
+class Source:
+    """A local tree, ready to be deployed."""
+
+    root: Path
+    manifest: Manifest
+    seeds: Manifest
+    revision: str
+
+    def read(self, entry: Entry) -> Iterator[bytes]:
+        """The blocks of a file: exactly `entry.size` bytes with `entry.content` as their sha256.
+
+        Raises SourceError when the file is no longer what was scanned.
+        """
+        digest, size = hashlib.sha256(), 0
+        try:
+            with (self.root / entry.path).open("rb") as file:
+                while size <= entry.size and (block := file.read(BLOCK)):
+                    digest.update(block)
+                    size += len(block)
+                    if size > entry.size:
+                        break
+                    yield block
+        except OSError as error:
+            raise _changed(entry.path, str(error)) from error
+        if size != entry.size or digest.hexdigest() != entry.content:
+            raise _changed(entry.path, f"{entry.size} bytes were scanned, now its content is another")
+
+
+def _changed(path: str, why: str) -> SourceError:
+    return SourceError(
+        f"{path!r} changed while it was deployed.", why, "Let the build finish before the deployment starts."
+    )
+
+
+@contextmanager
+def opened(
+    *,
+    path: Path | None = None,
+    git: str | None = None,
+    ref: str | None = None,
+    subdir: str | None = None,
+    exclude: Sequence[str] = (),
+    shared: Iterable[str] = (),
+) -> Iterator[Source]:
+    """Scan a folder (`path`) or a git revision (`git`, `ref`, `subdir`). Raises SourceError.
+
+    A git revision is exported to a temporary folder that is gone afterwards.
+    """
+    if path is not None:
+        yield scan(path, exclude, shared)
+        return
+    assert git is not None
+    with tempfile.TemporaryDirectory(prefix="switchover-") as folder:
+        commit = _export(git, ref or "HEAD", subdir or "", Path(folder))
+        yield scan(Path(folder) / "tree", exclude, shared, revision=commit)
+
+
+def scan(root: Path, exclude: Sequence[str], shared: Iterable[str], revision: str | None = None) -> Source:
+    """Read a folder. Raises SourceError, naming every path that can't be deployed."""
+    if not root.is_dir():
+        raise SourceError(
+            f"The source {root} is not a folder.",
+            "it does not exist" if not root.exists() else "it is a file",
+            "Correct source.path (relative to config.yaml), or build it first (hooks.local_build).",
+        )
+    paths = list(_walk(root, GitIgnoreSpec.from_lines(exclude)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        entries = list(pool.map(lambda path: _entry(root, path), paths))
+    manifest, seeds = _split(entries, set(shared))
+    _refuse_odd(manifest, seeds, shared)
+    return Source(root, manifest, seeds, revision or manifest.revision())
+
+
+def _walk(root: Path, excluded: GitIgnoreSpec, folder: str = "") -> Iterator[str]:
+    try:
+        found = sorted(os.scandir(root / folder), key=lambda item: item.name)
+    except OSError as error:
+        raise SourceError(f"{folder or root} can't be read.", str(error), "Check its permissions.") from error
+    for item in found:
+        path = posixpath.join(folder, item.name)
+        is_dir = item.is_dir(follow_symlinks=False)
+        if excluded.match_file(path + "/" if is_dir else path):
+            continue
+        yield path
+        if is_dir:
+            yield from _walk(root, excluded, path)
+
+
+def _entry(root: Path, path: str) -> Entry:
+    full = root / path
+    try:
+        info = full.lstat()
+        mtime = max(0, int(info.st_mtime))
+        if stat.S_ISLNK(info.st_mode):
+            return Entry(path, "link", 0o777, 0, mtime, str(full.readlink()))
+        if stat.S_ISDIR(info.st_mode):
+            # The owner can enter and change every directory: else it could be neither updated nor deleted.
+            return Entry(path, "dir", (info.st_mode & 0o777) | 0o700, 0, mtime)
+        if stat.S_ISREG(info.st_mode):
+            with full.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return Entry(path, "file", stat.S_IMODE(info.st_mode), info.st_size, mtime, digest)
+    except OSError as error:
+        raise SourceError(
+            f"{path!r} can't be read.", str(error), "Check its permissions, or exclude it."
+        ) from error
+    return Entry(path, "special", 0)
+
+
+def _split(entries: list[Entry], shared: set[str]) -> tuple[Manifest, Manifest]:
+    """Apart: what goes into releases, and what lies at or under a shared path."""
+
+    def is_shared(path: str) -> bool:
+        while path:
+            if path in shared:
+                return True
+            path = posixpath.dirname(path)
+        return False
+
+    seeds = [entry for entry in entries if is_shared(entry.path)]
+    theirs = {entry.path for entry in seeds}
+    return Manifest(e for e in entries if e.path not in theirs), Manifest(seeds)
+
+
+def _refuse_odd(manifest: Manifest, seeds: Manifest, shared: Iterable[str]) -> None:
+    problems = []
+    for entry in (*manifest, *seeds):
+        if entry.kind == "special":
+            problems.append(f"{entry.path!r} is neither a file, a directory nor a symlink")
+        elif entry.kind == "link" and (reason := _leads_out(entry)):
+            problems.append(f"{entry.path!r} -> {entry.content!r} {reason}")
+    for path in shared:
+        for parent in _parents(path):
+            found = manifest.get(parent)
+            if found and found.kind != "dir":
+                problems.append(f"{parent!r} is a {found.kind}, but {path!r} below it is to be shared")
+    if problems:
+        raise SourceError(
+            "The source holds what can't be deployed.",
+            "\n".join(problems),
+            "Make these links relative and inside the source, or list the paths under `exclude`.",
+        )
+
+
+def _leads_out(link: Entry) -> str:
+    if link.content.startswith("/"):
+        return "is absolute: it would point elsewhere on the host"
+    meets = posixpath.normpath(posixpath.join(posixpath.dirname(link.path), link.content))
+    return "leads out of the source" if meets == ".." or meets.startswith("../") else ""
+
+
+def _parents(path: str) -> Iterator[str]:
+    while path := posixpath.dirname(path):
+        yield path
+
+
+def _export(repository: str, ref: str, subdir: str, folder: Path) -> str:
+    """Unpack `ref` of a repository into folder/tree; the commit's full id."""
+    if not Path(repository).exists():
+        clone = folder / "clone.git"
+        _git(folder, "clone", "--quiet", "--bare", "--", repository, str(clone))
+        repository = str(clone)
+    inside = Path(repository)
+    commit = (
+        _git(inside, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        .decode()
+        .strip()
+    )
+    archive = folder / "tree.tar"
+    wanted = f"{commit}:{subdir.strip('/')}" if subdir.strip("/") else commit
+    _git(inside, "-c", "tar.umask=0022", "archive", "--format=tar", "-o", str(archive), wanted)
+    (folder / "tree").mkdir()
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder / "tree", filter=_as_archived)
+    archive.unlink()
+    shutil.rmtree(folder / "clone.git", ignore_errors=True)
+    return commit
+
+
+def _as_archived(member: tarfile.TarInfo, _: str) -> tarfile.TarInfo:
+    """git writes plain names; links are judged by the scan that follows."""
+    member.uid, member.gid = os.getuid(), os.getgid()
+    return member
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    git = shutil.which("git")
+    if git is None:
+        raise SourceError(
+            "The source is a git repository, but git is not installed here.", "", "Install git."
+        )
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    try:
+        done = subprocess.run(
+            [git, *words],
+            cwd=folder,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=GIT_TIMEOUT,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SourceError(
+            f"git {words[0]} did not end within {GIT_TIMEOUT:g} s.", "", "Try it by hand."
+        ) from error
+    except OSError as error:
+        raise SourceError(f"git can't be run in {folder}.", str(error), "Correct source.git.") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip() or "(git said nothing: no such ref?)"
+        raise SourceError(
+            "git can't give the source.",
+            f"git {' '.join(words)} in {folder}: {said}",
+            "Check source.git, --ref and source.subdir; see `git branch -a` and `git tag`.",
+        )
+    return done.stdout

@@ -1,0 +1,128 @@
+"""What the host says about its deployments: the truth, read in one command."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import HostNotReady
+from ..remote.files import Space, parse_space
+from ..remote.host import Host
+from ..remote.shell import quote
+from .layout import Layout
+from .manifest import Manifest
+from .records import Record
+
+
+@dataclass(frozen=True)
+class State:
+    """current_kind: link, none, dir or file. target: what the link says. directories: names in releases/."""
+
+    current_kind: str
+    target: str | None
+    directories: frozenset[str]
+    records: dict[str, Record]
+    shared_present: frozenset[str]
+    space: Space | None
+    deploy_to_kind: str
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def live(self) -> str | None:
+        """The id (the directory's name) that `current` points at."""
+        return posixpath.basename(self.target.rstrip("/")) if self.target else None
+
+    def require_link(self, layout: Layout) -> None:
+        """Raise HostNotReady when `current` is something that no rename could replace."""
+        if self.current_kind in ("link", "none"):
+            return
+        what = "directory" if self.current_kind == "dir" else "file"
+        kept = f"{layout.deploy_to}/current.before-switchover"
+        raise HostNotReady(
+            f"{layout.current} is a real {what}, not a symlink.",
+            "Switchover replaces one symlink; it does not remove what somebody else put there.",
+            f"Move it away on the host: mv {quote(layout.current)} {quote(kept)} "
+            "(the site is down until the next deployment), or choose another deploy_to.",
+        )
+
+
+def read(host: Host, layout: Layout, shared: Iterable[str] = ()) -> State:
+    """Read the state. Changes nothing; a deploy_to that isn't there yet is fine."""
+    text = host.shell.run(_script(layout, shared), what=f"Reading {layout.deploy_to}").text
+    rows = [line.split("\t", 2) for line in text.splitlines()]
+    found = {row[0]: row[1:] for row in rows if row[0] in ("current", "root")}
+    records, damaged = {}, []
+    for row in rows:
+        if row[0] == "record":
+            try:
+                records[row[1]] = Record.loads(row[2])
+            except (ValueError, TypeError):
+                damaged.append(row[1])
+    kind = found["current"][0]
+    df = "\n".join(row[1] for row in rows if row[0] == "df" and len(row) == 2)
+    return State(
+        kind,
+        found["current"][1] if kind == "link" else None,
+        frozenset(row[1] for row in rows if row[0] == "release"),
+        dict(sorted(records.items())),
+        frozenset(row[1] for row in rows if row[0] == "shared"),
+        parse_space(df) if df else None,
+        found["root"][0],
+        tuple(damaged),
+    )
+
+
+def read_manifest(host: Host, folder: str) -> tuple[Manifest | None, frozenset[str]]:
+    """The manifest kept in `folder` (None: none, or damaged) and the paths in doubt beside it."""
+    name, doubt = quote(f"{folder}/manifest"), quote(f"{folder}/touched")
+    pack = "gzip -c" if host.has("gzip") else "cat"
+    script = (
+        f"[ -f {name} ] || exit 0; {{ [ -f {doubt} ] && cat {doubt}; printf '\\036'; cat {name}; }} | {pack}"
+    )
+    data = host.shell.run(script, what="Reading the manifest").out
+    if not data:
+        return None, frozenset()
+    if host.has("gzip"):
+        import gzip
+
+        data = gzip.decompress(data)
+    doubtful, _, manifest = data.partition(b"\x1e")
+    try:
+        from .manifest import unescape
+
+        paths = doubtful.decode("utf-8", "surrogateescape").split("\n")[:-1]
+        return Manifest.loads(manifest), frozenset(unescape(path) for path in paths)
+    except ValueError:
+        return None, frozenset()
+
+
+def _script(layout: Layout, shared: Iterable[str]) -> str:
+    tests = "; ".join(
+        f"[ -e {quote(f'{layout.shared}/{path}')} ] || [ -L {quote(f'{layout.shared}/{path}')} ] "
+        f"&& printf 'shared\\t%s\\n' {quote(path)}"
+        for path in shared
+    )
+    return f"""
+root={quote(layout.deploy_to)}
+kind() {{
+  if [ -L "$1" ]; then echo link; elif [ -d "$1" ]; then echo dir
+  elif [ -e "$1" ]; then echo file; else echo none; fi
+}}
+printf 'root\\t%s\\n' "$(kind "$root")"
+k=$(kind "$root/current")
+t=; [ "$k" = link ] && t=$(readlink "$root/current")
+printf 'current\\t%s\\t%s\\n' "$k" "$t"
+for d in "$root"/releases/*/; do
+  d=${{d%/}}; [ -d "$d" ] && printf 'release\\t%s\\n' "${{d##*/}}"
+done
+for f in "$root"/.switchover/releases/*/record.json; do
+  [ -f "$f" ] || continue
+  id=${{f%/record.json}}; printf 'record\\t%s\\t%s\\n' "${{id##*/}}" "$(cat "$f")"
+done
+p=$root; while [ ! -d "$p" ] && [ -n "$p" ]; do p=${{p%/*}}; done
+df -Pk "${{p:-/}}" 2>/dev/null | sed 's/^/df\t/'
+df -Pi "${{p:-/}}" 2>/dev/null | sed 's/^/df\t/'
+{tests or ":"}
+:
+"""

@@ -1,0 +1,61 @@
+"""Ways to bring files into a staging directory on the host.
+
+Each fills an empty directory with the given entries and nothing else; what happens to them there is
+the same for all (see ../apply.py). So a transfer that is cut leaves nothing but a staging directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...errors import HostNotReady
+from ...remote.host import Host
+from ..manifest import Entry
+from ..source import Source
+
+# files, bytes: how much has been sent so far
+Tally = Callable[[int, int], None]
+
+
+class Transfer(Protocol):
+    """A way to fill a staging directory."""
+
+    name: str
+
+    def fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
+        """Put `entries` (files and links) of `source` below `staging`, which exists and is empty."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The transfer that will be used, and why that one."""
+
+    transfer: Transfer
+    why: str
+
+
+def choose(host: Host, wanted: str) -> Choice:
+    """The transfer that settings ask for; `auto` takes the best that this host can do."""
+    from .rsync import RsyncTransfer
+    from .sftp import SftpTransfer
+    from .stream import StreamTransfer
+
+    if wanted == "stream":
+        host.need("tar", "transfer: stream unpacks a tar there")
+        return Choice(StreamTransfer(host), "asked for")
+    if wanted == "rsync":
+        rsync = RsyncTransfer(host)
+        if reason := rsync.unfit():
+            raise HostNotReady(
+                f"transfer: rsync can't be used with {host.name}.", reason, "Set transfer: auto."
+            )
+        return Choice(rsync, "asked for")
+    if wanted == "sftp":
+        return Choice(SftpTransfer(host), "asked for")
+    if host.has("tar"):
+        return Choice(StreamTransfer(host), "auto: the host has tar")
+    if not RsyncTransfer(host).unfit():
+        return Choice(RsyncTransfer(host), "auto: the host has no tar, but rsync")
+    return Choice(SftpTransfer(host), "auto: the host has neither tar nor a usable rsync")

@@ -1,0 +1,194 @@
+"""rsync: patchwork's, behind an adapter that quotes and adds what it lacks.
+
+patchwork.transfers.rsync has -pthrvz built in and neither -l nor quoting, and hands ssh only port, user
+and keys. So it is called with a file list, quoted paths, and an ssh configuration of our own making
+that knows the jump hosts, the known hosts and the keepalive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import CommandFailed, CommandTimedOut
+from ...remote.connection import Connection
+from ...remote.host import Host
+from ...remote.shell import quote
+from ..manifest import Entry
+from ..source import Source
+from . import Tally
+
+
+class RsyncTransfer:
+    """Uploads by the rsync programs of both sides over OpenSSH's ssh."""
+
+    name = "rsync"
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def unfit(self) -> str:
+        """Why rsync can't be used here, or ""."""
+        for program in ("rsync", "ssh"):
+            if shutil.which(program) is None:
+                return f"this machine has no `{program}`"
+        connection = self.host.connection
+        if connection.connect_kwargs.get("password") or connection.connect_kwargs.get("passphrase"):
+            return "ssh can't be handed the password that Fabric was given"
+        if not _patchwork("environment").have_program(_OverOurShell(self.host), "rsync"):
+            return "the host has no `rsync`"
+        return ""
+
+    def fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
+        """See Transfer.fill."""
+        with tempfile.TemporaryDirectory(prefix="switchover-") as folder:
+            names = Path(folder) / "files"
+            # ./ because rsync takes a name that starts with # or ; for a comment.
+            names.write_bytes(b"".join(b"./" + os.fsencode(e.path) + b"\0" for e in entries))
+            config = Path(folder) / "ssh_config"
+            config.write_text(_ssh_config(self.host.connection))
+            self.host.connection.persist(lambda: self._once(source, names, config, staging))
+        tally(len(entries), sum(e.size for e in entries))
+
+    def _once(self, source: Source, names: Path, config: Path, staging: str) -> None:
+        where = quote(staging)
+        self.host.shell.run(f"rm -rf {where} && mkdir -p {where}", what="Preparing the upload")
+        # -s: the remote path is not given to the remote shell. No -r: the list names every entry.
+        # -I: never skip by size and time. --no-implied-dirs would need every folder in the list.
+        keepalive = self.host.connection.rules.keepalive
+        silence = max(1, round(keepalive.interval * keepalive.count))
+        options = (
+            f"-l -s -I --no-r --whole-file --from0 --files-from={shlex.quote(str(names))} --timeout={silence}"
+        )
+        _patchwork("transfers").rsync(
+            _LocalRunner(self.host),
+            shlex.quote(f"{source.root}/"),
+            shlex.quote(f"{staging}/"),
+            rsync_opts=options,
+            ssh_opts=f"-F {config}",
+        )
+
+
+def _patchwork(module: str) -> Any:
+    """A module of patchwork 1.0.1, which wants the `six` that Invoke used to carry."""
+    import invoke.vendor
+    import six
+
+    invoke.vendor.six = six
+    sys.modules.setdefault("invoke.vendor.six", six)
+    return importlib.import_module(f"patchwork.{module}")
+
+
+class _OverOurShell:
+    """What patchwork takes for a connection when it asks whether a program is there."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def run(self, command: str, **_: object) -> bool:
+        return self.host.shell.run(command, check=False).status == 0
+
+
+class _LocalRunner:
+    """What patchwork takes for a connection when it calls rsync: an address, and a way to run."""
+
+    def __init__(self, host: Host) -> None:
+        self.name = host.name
+        self.timeout = host.shell.timeout
+        self.user = quote(host.connection.user)
+        # The address stands in the configuration file, so no odd host name meets the local shell.
+        self.host = "switchover-host"
+        self.port = host.connection.port
+        self.connect_kwargs: dict[str, object] = {}
+
+    def local(self, command: str) -> None:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with _killed_at_the_end(process):
+            try:
+                _, said = process.communicate(timeout=self.timeout)
+            except subprocess.TimeoutExpired as error:
+                raise CommandTimedOut(
+                    f"rsync to {self.name} did not end.",
+                    f"no end after {self.timeout:g} s",
+                    "Raise ssh.command_timeout.",
+                ) from error
+        if process.returncode:
+            raise CommandFailed(
+                f"rsync to {self.name} failed.",
+                f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}",
+                "Set transfer: stream, which needs neither rsync nor ssh on this machine.",
+            )
+
+
+@contextlib.contextmanager
+def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 15)
+            killer = threading.Timer(5, lambda: os.killpg(process.pid, 9))
+            killer.start()
+            process.wait()
+            killer.cancel()
+
+
+def _ssh_config(connection: Connection) -> str:
+    """An ssh_config with our rules first and the user's own behind them (the first value found wins)."""
+    rules = connection.rules
+    strict = {"strict": "yes", "accept-new": "accept-new", "off": "no"}[rules.host_keys]
+    known = os.devnull if rules.host_keys == "off" else str(rules.known_hosts)
+    hops = list(_hops(connection))
+    lines = [
+        "Host *",
+        "  BatchMode yes",
+        f"  StrictHostKeyChecking {strict}",
+        f'  UserKnownHostsFile "{known}"',
+        f"  ConnectTimeout {max(1, round(rules.connect_timeout))}",
+        f"  ServerAliveInterval {max(1, round(rules.keepalive.interval))}",
+        f"  ServerAliveCountMax {rules.keepalive.count}",
+        *(f'  IdentityFile "{name}"' for name in _keys(connection)),
+        "Host switchover-host",
+        f"  HostName {connection.host}",
+        f"  HostKeyAlias {_known_as(connection)}",
+        *([f"  ProxyJump {','.join(hops)}"] if hops else []),
+        *([f"  ProxyCommand {connection.gateway}"] if isinstance(connection.gateway, str) else []),
+        "Host *",
+        "  Include ~/.ssh/config",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _known_as(connection: Connection) -> str:
+    """The name that paramiko has looked the key up by."""
+    return str(connection.host) if int(connection.port) == 22 else f"[{connection.host}]:{connection.port}"
+
+
+def _keys(connection: Connection) -> list[str]:
+    named = connection.connect_kwargs.get("key_filename") or []
+    return [named] if isinstance(named, str) else list(named)
+
+
+def _hops(connection: Connection) -> Iterator[str]:
+    gateway = connection.gateway
+    if isinstance(gateway, Connection):
+        yield from _hops(gateway)
+        yield f"{gateway.user}@{gateway.host}:{gateway.port}"

@@ -1,0 +1,328 @@
+"""The SFTP side: checks. Where a link points, whether it is a directory, what is in it.
+
+`SftpFiles` asks over SFTP, `ShellFiles` the same questions over SSH. `Files` is what the rest of the
+project uses: it starts with SFTP and, where `ssh.sftp` is `auto`, goes on over SSH when SFTP can't be
+had, and says so.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import secrets
+import stat as modes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import paramiko
+from paramiko.sftp import CMD_EXTENDED
+
+from ..errors import CommandFailed, FilesError, LinkLost
+from .connection import LINK_ERRORS, Connection
+from .shell import Shell, quote
+
+T = TypeVar("T")
+
+REQUEST_TIMEOUT = 30.0  # seconds for one SFTP answer
+READ_LIMIT = 1 << 20  # bytes; what is read over SFTP are links, records and nonces
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What lstat says: `kind` is file, dir, link or other; `mode` its permission bits; `size` bytes."""
+
+    kind: str
+    mode: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """Room on a file system: bytes and inodes free for this account. None: it does not count them."""
+
+    free: int
+    free_inodes: int | None
+
+
+class Checks(Protocol):
+    """The questions; paths are absolute, as the shell calls them."""
+
+    def lstat(self, path: str) -> Stat | None:
+        """None where there is nothing."""
+
+    def readlink(self, path: str) -> str | None:
+        """Where the link points, as written; None where there is no link."""
+
+    def realpath(self, path: str) -> str | None:
+        """The path without links; None where it leads nowhere."""
+
+    def listing(self, path: str) -> list[str] | None:
+        """The names in a directory, sorted; None where there is none."""
+
+    def read(self, path: str) -> bytes | None:
+        """A small file's content, at most READ_LIMIT bytes; None where there is none."""
+
+    def space(self, path: str) -> Space:
+        """The room on the file system that holds `path`."""
+
+
+class SftpFiles:
+    """Checks over SFTP. The client is reopened whenever it was closed, never trusted to be alive.
+
+    root: what SFTP's / is called by the shell, where SFTP is chrooted.
+    """
+
+    def __init__(self, connection: Connection, root: str | None = None) -> None:
+        self.connection = connection
+        self.root = root
+        self._client: paramiko.SFTPClient | None = None
+
+    def client(self) -> paramiko.SFTPClient:
+        """A living client. Raises FilesError when there is no SFTP, LinkLost when the link is dead."""
+        if self._client and not self._client.get_channel().closed and self.connection.alive:
+            return self._client
+        try:
+            client = paramiko.SFTPClient.from_transport(self.connection.transport)
+        except (*LINK_ERRORS, paramiko.SFTPError) as error:
+            if not self.connection.alive:
+                raise LinkLost("The connection died.", self.connection.why_dead()) from error
+            raise FilesError(
+                "The host offers no SFTP.",
+                f"opening the sftp subsystem: {type(error).__name__}: {error}",
+                "Have `Subsystem sftp internal-sftp` set in its sshd_config, or set ssh.sftp: off.",
+            ) from error
+        client.get_channel().settimeout(REQUEST_TIMEOUT)
+        self._client = client
+        return client
+
+    def close(self) -> None:
+        """Let go of the channel."""
+        if self._client:
+            self._client.close()
+            self._client = None
+
+    def view(self, path: str) -> str:
+        """What SFTP calls the shell's `path`."""
+        if not self.root:
+            return path
+        inside = posixpath.relpath(path, self.root)
+        if inside == ".." or inside.startswith("../"):
+            raise FilesError(
+                f"SFTP can't see {path}.",
+                f"ssh.sftp_root says that SFTP's / is {self.root}",
+                "Correct ssh.sftp_root, or set ssh.sftp: off.",
+            )
+        return posixpath.join("/", inside)
+
+    def lstat(self, path: str) -> Stat | None:
+        attributes = self._ask("lstat", path, lambda c, p: c.lstat(p))
+        if attributes is None:
+            return None
+        mode = attributes.st_mode or 0
+        return Stat(_kind(mode), modes.S_IMODE(mode), attributes.st_size or 0)
+
+    def readlink(self, path: str) -> str | None:
+        return self._ask("readlink", path, lambda c, p: c.readlink(p))
+
+    def realpath(self, path: str) -> str | None:
+        # OpenSSH answers realpath of a missing last part with success: ask stat first.
+        if self._ask("stat", path, lambda c, p: c.stat(p)) is None:
+            return None
+        found = self._ask("realpath", path, lambda c, p: c.normalize(p))
+        return posixpath.join(self.root, found.lstrip("/")) if self.root and found else found
+
+    def listing(self, path: str) -> list[str] | None:
+        names = self._ask("listing", path, lambda c, p: c.listdir(p))
+        return None if names is None else sorted(names)
+
+    def read(self, path: str) -> bytes | None:
+        def fetch(client: paramiko.SFTPClient, name: str) -> bytes:
+            with client.open(name, "rb") as file:
+                return bytes(file.read(READ_LIMIT))
+
+        return self._ask("reading", path, fetch)
+
+    def space(self, path: str) -> Space:
+        found = self._ask("statvfs", path, _statvfs)
+        if found is None:
+            raise FilesError(f"SFTP does not see {path}.", "statvfs: no such file")
+        return found
+
+    def rename_over(self, old: str, new: str) -> None:
+        """Replace `new` by `old` in one step (posix-rename@openssh.com)."""
+        self._ask("rename", old, lambda c, p: c.posix_rename(p, self.view(new)))
+
+    def _ask(self, what: str, path: str, question: Callable[[Any, str], T]) -> T | None:
+        def once() -> T | None:
+            client = self.client()
+            try:
+                return question(client, self.view(path))
+            except FileNotFoundError:
+                return None
+            except LINK_ERRORS as error:
+                if (
+                    isinstance(error, TimeoutError)
+                    or client.get_channel().closed
+                    or not self.connection.alive
+                ):
+                    self.close()
+                    why = "no answer to an SFTP request" if isinstance(error, TimeoutError) else str(error)
+                    raise LinkLost("The SFTP session died.", why or "end of file") from error
+                if what == "readlink":
+                    return None  # "Failure": it exists and is no link
+                raise FilesError(
+                    f"SFTP refused {what} of {path}.", f"{type(error).__name__}: {error}"
+                ) from error
+
+        return self.connection.persist(once)
+
+
+class ShellFiles:
+    """The same checks over SSH, where SFTP can't be had."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+
+    def lstat(self, path: str) -> Stat | None:
+        # stat -c knows %f (raw mode) and %s on GNU and BusyBox alike.
+        said = self._ask(f"[ -e {quote(path)} ] || [ -L {quote(path)} ] && stat -c '%f %s' {quote(path)}")
+        if not said:
+            return None
+        raw, size = said.split()
+        return Stat(_kind(int(raw, 16)), modes.S_IMODE(int(raw, 16)), int(size))
+
+    def readlink(self, path: str) -> str | None:
+        return self._ask(f"[ -L {quote(path)} ] && readlink {quote(path)}")
+
+    def realpath(self, path: str) -> str | None:
+        name = quote(path)
+        return self._ask(
+            f"if [ -d {name} ]; then cd {name} && pwd -P; "
+            f"elif [ -e {name} ]; then readlink -f {name}; else false; fi"
+        )
+
+    def listing(self, path: str) -> list[str] | None:
+        mark = secrets.token_hex(8)
+        each = quote(f'for n; do printf "%s/{mark}" "${{n#./}}"; done')
+        said = self._ask(
+            f"cd {quote(path)} 2>/dev/null && echo && find . ! -name . -prune -exec sh -c {each} sh {{}} +"
+        )
+        return None if said is None else sorted(said.removeprefix("\n").split(f"/{mark}")[:-1])
+
+    def read(self, path: str) -> bytes | None:
+        said = self._ask(f"[ -f {quote(path)} ] && head -c {READ_LIMIT} {quote(path)}", strip=False)
+        return None if said is None else said.encode("utf-8", "surrogateescape")
+
+    def space(self, path: str) -> Space:
+        said = self._ask(f"df -Pk {quote(path)} && df -Pi {quote(path)} 2>/dev/null; :") or ""
+        return parse_space(said)
+
+    def _ask(self, script: str, strip: bool = True) -> str | None:
+        """stdout, without the last newline; None where the script's condition did not hold."""
+        result = self.shell.run(script, check=False)
+        if result.status != 0:
+            if result.err.strip():
+                raise FilesError("A check over SSH failed.", result.last_lines())
+            return None
+        text = result.text
+        return text.removesuffix("\n") if strip else text
+
+
+class Files:
+    """The checks as the project uses them, from whichever side answers.
+
+    mode: auto | require | off, as in ssh.sftp. on_fallback is told why, once.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        shell: Shell,
+        mode: str,
+        root: str | None,
+        on_fallback: Callable[[str], None],
+    ) -> None:
+        self.mode = mode
+        self.sftp = SftpFiles(connection, root)
+        self.over_ssh = ShellFiles(shell)
+        self.on_fallback = on_fallback
+        self.side: SftpFiles | ShellFiles = self.over_ssh if mode == "off" else self.sftp
+
+    @property
+    def uses_sftp(self) -> bool:
+        """Whether checks still come from the other protocol."""
+        return self.side is self.sftp
+
+    def fall_back(self, why: str) -> None:
+        """Go on over SSH. Raises FilesError where ssh.sftp is `require`."""
+        if self.mode == "require":
+            raise FilesError(
+                "SFTP can't be used, and ssh.sftp is `require`.",
+                why,
+                "Mend the server's SFTP, or set ssh.sftp: auto to let the checks go over SSH.",
+            )
+        self.side = self.over_ssh
+        self.on_fallback(why)
+
+    def lstat(self, path: str) -> Stat | None:
+        """See Checks.lstat."""
+        return self._either(lambda side: side.lstat(path))
+
+    def readlink(self, path: str) -> str | None:
+        """See Checks.readlink."""
+        return self._either(lambda side: side.readlink(path))
+
+    def realpath(self, path: str) -> str | None:
+        """See Checks.realpath."""
+        return self._either(lambda side: side.realpath(path))
+
+    def listing(self, path: str) -> list[str] | None:
+        """See Checks.listing."""
+        return self._either(lambda side: side.listing(path))
+
+    def read(self, path: str) -> bytes | None:
+        """See Checks.read."""
+        return self._either(lambda side: side.read(path))
+
+    def space(self, path: str) -> Space:
+        """See Checks.space."""
+        return self._either(lambda side: side.space(path))
+
+    def close(self) -> None:
+        """Let go of the SFTP channel."""
+        self.sftp.close()
+
+    def _either(self, ask: Callable[[SftpFiles | ShellFiles], T]) -> T:
+        try:
+            return ask(self.side)
+        except FilesError as error:
+            if not self.uses_sftp:
+                raise
+            self.fall_back(f"{error.what} {error.why}")
+            return ask(self.side)
+
+
+def parse_space(text: str) -> Space:
+    """Read `df -Pk PATH; df -Pi PATH`: the fourth column is what is free. A `-` or 0 of 0: not counted."""
+    rows = [line.split() for line in text.splitlines() if not line.startswith("Filesystem")]
+    rows = [row for row in rows if len(row) >= 6]
+    if not rows:
+        raise CommandFailed("df said nothing that can be read.", text)
+    inodes = rows[1] if len(rows) > 1 else None
+    counted = inodes is not None and inodes[1].isdigit() and int(inodes[1]) > 0
+    return Space(int(rows[0][3]) * 1024, int(inodes[3]) if inodes and counted else None)
+
+
+def _statvfs(client: Any, path: str) -> Space:
+    # PROTOCOL, section 3.4 (OpenSSH): bsize, frsize, blocks, bfree, bavail, files, ffree, favail, …
+    _, message = client._request(CMD_EXTENDED, "statvfs@openssh.com", client._adjust_cwd(path))
+    values = [message.get_int64() for _ in range(8)]
+    return Space(values[1] * values[4], values[7] if values[5] else None)
+
+
+def _kind(mode: int) -> str:
+    if modes.S_ISREG(mode):
+        return "file"
+    if modes.S_ISDIR(mode):
+        return "dir"
+    return "link" if modes.S_ISLNK(mode) else "other"

@@ -1,0 +1,137 @@
+"""One host: its shell, its files, what it is able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import fabric
+
+from ..errors import HostNotReady
+from ..events import Listener, Note, silent
+from ..settings import Ssh
+from .connection import Connection
+from .files import Files
+from .shell import Result, Shell, quote
+
+# Programs that change what a deployment can do. The plain POSIX ones are taken for granted.
+PROGRAMS = ("tar", "zstd", "gzip", "rsync", "stat", "sha256sum", "curl", "wget", "setsid")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one script found out about a host."""
+
+    user: str
+    machine: str
+    clock: int  # Unix seconds
+    programs: frozenset[str]
+    cp_reflink: bool  # cp knows --reflink; whether the file system does is another matter
+    mv_no_target: bool  # mv knows -T
+
+
+class Host:
+    """A host of a deployment.
+
+    name: how reports call it; unique within one command.
+    """
+
+    def __init__(self, name: str, connection: Connection, listener: Listener = silent) -> None:
+        rules = connection.rules
+        self.name = name
+        self.connection = connection
+        self.emit = listener
+        self.shell = Shell(connection)
+        self.files = Files(
+            connection,
+            self.shell,
+            rules.sftp,
+            rules.sftp_root,
+            lambda why: self.note("warn", f"checks go over SSH, because SFTP can't be used: {why}"),
+        )
+        self._facts: Facts | None = None
+        connection.on_reconnect = lambda cause, seconds: self.note(
+            "warn", f"reconnected after {seconds:.1f} s: {cause}"
+        )
+
+    @property
+    def facts(self) -> Facts:
+        """What the host is able to do; asked once."""
+        if self._facts is None:
+            self._facts = _parse(self.shell.run(_FACTS, what="Looking at the host").text)
+        return self._facts
+
+    def note(self, level: str, text: str) -> None:
+        """Tell a person something; level is info or warn."""
+        self.emit(Note(self.name, level, text))
+
+    def has(self, program: str) -> bool:
+        """Whether `program` (one of PROGRAMS) is on the host's PATH."""
+        return program in self.facts.programs
+
+    def need(self, program: str, why: str) -> None:
+        """Raise HostNotReady when `program` is missing."""
+        if not self.has(program):
+            raise HostNotReady(
+                f"{self.name} has no `{program}`.", why, f"Install {program} there, or see the host's PATH."
+            )
+
+    def run_lines(self, commands: Iterable[str], what: str, guard: str = "") -> Result:
+        """Run a script of any length, as standard input of one sh: all of it or, if it is cut, nothing.
+
+        guard: a script run before it, as an argument; when it fails nothing else runs.
+        """
+        body = "\n".join(commands).encode("utf-8", "surrogateescape")
+        # sh reads to the closing brace before it starts, so half a script is a syntax error, not half a job.
+        program = b"{ set -e\n" + body + b"\n:\n}\n"
+
+        def blocks() -> Iterable[bytes]:
+            return (program[i : i + 65536] for i in range(0, len(program), 65536))
+
+        return self.shell.run(f"{guard}sh -s", stdin=blocks, what=what)
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self.files.close()
+        self.connection.close()
+
+
+def connect(
+    name: str,
+    address: str,
+    rules: Ssh,
+    config: fabric.Config | None = None,
+    listener: Listener = silent,
+    **how: object,
+) -> Host:
+    """A Host for `address` ([user@]host[:port]); the connection is opened at first use."""
+    return Host(name, Connection(address, rules, config or fabric.Config(), **how), listener)
+
+
+def write_file(path: str, text: str) -> str:
+    """Commands that put `text` at `path`, by temp + rename."""
+    return f"printf %s {quote(text)} > {quote(path + '.new')} && mv -f {quote(path + '.new')} {quote(path)}"
+
+
+_FACTS = f"""
+printf 'user\\t%s\\n' "$(id -un 2>/dev/null || id -u)"
+printf 'machine\\t%s\\n' "$(hostname 2>/dev/null || uname -n)"
+printf 'clock\\t%s\\n' "$(date +%s)"
+for p in {" ".join(PROGRAMS)}; do command -v "$p" >/dev/null 2>&1 && printf 'program\\t%s\\n' "$p"; done
+cp --help 2>&1 | grep -q -- --reflink && printf 'cp_reflink\\t1\\n'
+mv --help 2>&1 | grep -q -- '-T' && printf 'mv_no_target\\t1\\n'
+:
+"""
+
+
+def _parse(text: str) -> Facts:
+    rows = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
+    said = dict(rows)
+    return Facts(
+        said.get("user", "?"),
+        said.get("machine", "?"),
+        int(said.get("clock") or 0),
+        frozenset(value for key, value in rows if key == "program"),
+        "cp_reflink" in said,
+        "mv_no_target" in said,
+    )

@@ -1,0 +1,235 @@
+"""The SSH side: commands that change the host.
+
+Every command is one POSIX sh script. A script travels as the one argument of `sh -c`, whatever the
+account's login shell is, and data travels on its standard input.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import paramiko
+
+from ..errors import CommandFailed, CommandTimedOut, LinkLost
+from .connection import LINK_ERRORS, Connection
+
+LAST_LINES = 12  # of a failed command's output, shown to the user
+POLL = 0.5  # seconds between looks at the deadline while nothing moves
+
+
+def quote(text: str) -> str:
+    """Quote for sh. The only place where a path or any other value enters a command."""
+    if "\0" in text:
+        raise ValueError("a NUL can't enter a command")
+    return shlex.quote(text)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a script left: exit status, and its output as bytes."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """stdout as text; bytes that aren't UTF-8 survive as surrogates."""
+        return self.out.decode("utf-8", "surrogateescape")
+
+    def last_lines(self) -> str:
+        """The end of what it said, stderr first, for an error message."""
+        said = (self.err.strip() or self.out.strip()).decode("utf-8", "replace")
+        return "\n".join(said.splitlines()[-LAST_LINES:])
+
+
+class Shell:
+    """Runs scripts on one host, over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.timeout = float(connection.rules.command_timeout)
+
+    def run(
+        self,
+        script: str,
+        *,
+        what: str = "A command on the host",
+        stdin: Callable[[], Iterable[bytes]] | None = None,
+        on_line: Callable[[str], None] | None = None,
+        timeout: float | None = None,
+        check: bool = True,
+        repeat: bool = True,
+        plain_locale: bool = True,
+    ) -> Result:
+        """Run `script`; it must be safe to run twice unless `repeat` is False.
+
+        what:    names the command in errors: "Copying the cache to the release".
+        stdin:   called afresh for each attempt, gives the blocks to send.
+        on_line: receives each complete line of stdout and stderr as it comes.
+        timeout: seconds without an end (counted anew while stdin moves); the default is ssh.command_timeout.
+        plain_locale: messages in English, as our own parsing wants; off for the user's own commands.
+
+        Raises CommandFailed (status not 0, with `check`), CommandTimedOut, ConnectionLost, LinkLost.
+        """
+        locale = "LC_ALL=C; export LC_ALL; " if plain_locale else ""
+        limit = self.timeout if timeout is None else timeout
+
+        def once() -> Result:
+            return _Execution(self.connection, locale + script, on_line, limit, what).finish(stdin)
+
+        result = self.connection.persist(once, repeat=repeat)
+        if check and result.status != 0:
+            raise CommandFailed(
+                f"{what} failed.", f"exit status {result.status}: {result.last_lines() or '(no output)'}"
+            )
+        return result
+
+
+class _Execution:
+    """One script on one channel."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        script: str,
+        on_line: Callable[[str], None] | None,
+        limit: float,
+        what: str,
+    ) -> None:
+        self.connection = connection
+        self.limit = limit
+        self.what = what
+        self.on_line = on_line
+        self.touched = time.monotonic()
+        # Whatever an rc file prints comes before the marker, and is dropped with it.
+        self.marker = secrets.token_hex(8).encode()
+        self.command = f"exec sh -c {quote(f'printf %s {self.marker.decode()}; ' + script)}"
+
+    def finish(self, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
+        try:
+            channel = self.connection.create_session()
+            try:
+                return self._talk(channel, stdin)
+            finally:
+                channel.close()
+        except LINK_ERRORS as error:
+            if isinstance(error, paramiko.ChannelException):
+                why = f"the server opens no further session (reason {error.code})"
+            else:
+                why = str(error) or type(error).__name__
+            if not self.connection.alive:
+                why = self.connection.why_dead()
+            raise LinkLost("The connection died.", why) from error
+
+    def _talk(self, channel: paramiko.Channel, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
+        channel.settimeout(POLL)
+        channel.exec_command(self.command.encode("utf-8", "surrogateescape"))
+        out = _Drain(channel.recv, self.on_line, self.marker)
+        err = _Drain(channel.recv_stderr, self.on_line)
+        if stdin:
+            self._feed(channel, stdin())
+        with contextlib.suppress(OSError):
+            channel.shutdown_write()
+        for drain in (out, err):
+            while not drain.ended.wait(POLL):
+                self._watch_time(channel)
+        while not channel.status_event.wait(POLL) and self.connection.alive:
+            self._watch_time(channel)
+        return self._result(channel.exit_status, out, err)
+
+    def _feed(self, channel: paramiko.Channel, blocks: Iterable[bytes]) -> None:
+        for block in blocks:
+            self.connection.stop_if_interrupted()
+            view = memoryview(block)
+            while view:
+                if channel.exit_status_ready() or channel.closed:
+                    return  # it has ended without reading all; its status says why
+                try:
+                    view = view[channel.send(view) :]
+                    self.touched = time.monotonic()
+                except TimeoutError:
+                    self._watch_time(channel)
+                except OSError:
+                    return
+
+    def _watch_time(self, channel: paramiko.Channel) -> None:
+        self.connection.stop_if_interrupted()
+        if time.monotonic() - self.touched > self.limit:
+            channel.close()
+            raise CommandTimedOut(
+                f"{self.what} did not end.",
+                f"no end after {self.limit:g} s",
+                "Raise ssh.command_timeout if it needs longer, else see on the host what it waits for.",
+            )
+
+    def _result(self, status: int, out: _Drain, err: _Drain) -> Result:
+        if status == -1:  # paramiko's word for "no exit status came"
+            raise LinkLost("The session ended without an exit status.", self._no_status())
+        before, marker, after = bytes(out.data).partition(self.marker)
+        if marker:
+            return Result(status, after, bytes(err.data))
+        said = (bytes(err.data) or before).decode("utf-8", "replace").strip()[:500]
+        raise CommandFailed(
+            "The host ran something else than the command it was given.",
+            f"exit status {status}, and it said: {said or '(nothing)'}",
+            "The account may be restricted, have a forced command, or be for SFTP only: it needs a shell.",
+        )
+
+    def _no_status(self) -> str:
+        if not self.connection.alive:
+            return self.connection.why_dead()
+        return "the server closed the session's channel, or the shell was killed by a signal"
+
+
+class _Drain:
+    """Reads one stream of a channel to its end, in a thread of its own."""
+
+    def __init__(
+        self, read: Callable[[int], bytes], on_line: Callable[[str], None] | None, skip: bytes = b""
+    ) -> None:
+        self.read = read
+        self.on_line = on_line
+        self.skip = skip
+        self.data = bytearray()
+        self.ended = threading.Event()
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.partial = ""
+        threading.Thread(target=self._drain, daemon=True).start()
+
+    def _drain(self) -> None:
+        try:
+            while True:
+                try:
+                    block = self.read(1 << 16)
+                except TimeoutError:
+                    continue
+                if not block:
+                    break
+                self.data += block
+                if self.on_line:
+                    self._tell(block)
+        except OSError:
+            pass  # the channel is gone; whoever waits sees the missing exit status
+        finally:
+            if self.on_line and self.partial:
+                self.on_line(self.partial)
+            self.ended.set()
+
+    def _tell(self, block: bytes) -> None:
+        if self.skip:
+            _, marker, block = bytes(self.data).partition(self.skip)
+            if not marker:
+                return
+            self.skip = b""
+        *lines, self.partial = (self.partial + self.decoder.decode(block)).split("\n")
+        for line in lines:
+            if self.on_line:
+                self.on_line(line.rstrip("\r"))

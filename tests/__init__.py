@@ -1,0 +1,1 @@
+"""Tests: unit/, integration/ (real servers), faults/, lab/ (the servers), benchmarks/."""

@@ -1,0 +1,57 @@
+"""What every test gets: an empty home, and on request a server to deploy to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fabfile.demo.server import Server
+from tests.lab.sshd import Sshd, find_sshd
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """No test reads the developer's ~/.ssh, agent or configuration."""
+    home = tempfile.mkdtemp(prefix="switchover-home-")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", home)
+        for name in ("SSH_AUTH_SOCK", "SWITCHOVER_CONFIG"):
+            patch.delenv(name, raising=False)
+        yield
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def sshd_installed() -> None:
+    """For tests that start an Sshd of their own: skips where there is none, fails where CI lacks it."""
+    if find_sshd() is None:
+        if os.environ.get("CI"):
+            pytest.fail("openssh-server is not installed", pytrace=False)
+        pytest.skip("openssh-server is not installed")
+
+
+@pytest.fixture(scope="session")
+def sshd(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
+    """One OpenSSH server for this worker's tests."""
+    with Sshd() as server:
+        yield server
+
+
+@pytest.fixture
+def host_dir(sshd: Sshd) -> Iterator[Path]:
+    """A fresh directory on the sshd's host, owned by its login account: a deploy_to."""
+    folder = sshd.new_dir()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def embedded(clean_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One embedded SSH + SFTP server for this worker's tests."""
+    with Server(home=tmp_path_factory.mktemp("home")) as server:
+        yield server

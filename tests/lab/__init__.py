@@ -1,0 +1,1 @@
+"""The servers and the bad network that tests run against."""
