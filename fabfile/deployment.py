@@ -15,18 +15,15 @@ from __future__ import annotations
 
 import posixpath
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import CommandFailed, HostNotReady, LockLost, Stopped, SwitchoverError, VerificationFailed
-from .events import Output, Progress, StepFailed, StepFinished, StepStarted
-from .release import copying, hooks, records, retention, shared, state, switch, transfers
-from .release.layout import Layout
-from .release.lock import LOST, Lock, Owner
+from .errors import HostNotReady, VerificationFailed
+from .events import Progress
+from .release import copying, records, retention, shared, transfers
+from .release.lock import Owner
 from .release.manifest import Difference, Manifest
 from .release.observe import observe
 from .release.records import Record
@@ -36,9 +33,9 @@ from .release.upload import Known, Place, bring
 from .remote.host import Host, write_file
 from .remote.shell import quote
 from .settings import Settings
+from .work import Work, some
 
 MARGIN = 16 << 20  # bytes that must stay free beyond what is known to be needed
-SHOWN = 10  # paths named in a message
 
 
 @dataclass(frozen=True)
@@ -47,198 +44,6 @@ class Options:
 
     from_scratch: bool = False
     skip_health: bool = False
-
-
-@dataclass
-class HostResult:
-    """What became of one host: the `hosts` entry of CONTRACT's JSON."""
-
-    host: str
-    ok: bool = True
-    release: str | None = None
-    previous: str | None = None
-    strategy: str = ""
-    transfer: str = ""
-    copy: str = ""
-    files_uploaded: int = 0
-    files_deleted: int = 0
-    bytes_uploaded: int = 0
-    reconnects: int = 0
-    phases: dict[str, float] = field(default_factory=dict)
-    error: SwitchoverError | None = None
-    plan: Difference | None = None
-    drift: dict[str, list[str]] | None = None
-
-
-class Work:
-    """One host, one command: named steps, the lock, and what the host says about itself.
-
-    halt: set when another host has failed; the next step then does not start.
-    """
-
-    def __init__(self, host: Host, settings: Settings, owner: Owner, halt: threading.Event) -> None:
-        settings.require("deploy_to")
-        self.host = host
-        self.settings = settings
-        self.layout = Layout(settings.deploy_to or "")
-        self.lock = Lock(host, self.layout, owner)
-        self.halt = halt
-        self.result = HostResult(host.name)
-        self.state: state.State = None  # type: ignore[assignment]
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A named step: timed, told, and turned into LockLost where somebody broke our lock.
-
-        Gives a function that sets the phrase told about it.
-        """
-        if self.halt.is_set():
-            raise Stopped(f"{self.host.name} was stopped before {name}, because another host failed.")
-        emit, started, detail = self.host.emit, time.monotonic(), [""]
-        emit(StepStarted(self.host.name, name))
-        try:
-            yield lambda text: detail.__setitem__(0, text)
-        except SwitchoverError as error:
-            told = self._lock_lost(error)
-            emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
-            raise told from error
-        emit(StepFinished(self.host.name, name, self._took(name, started), detail[0]))
-
-    def _took(self, name: str, started: float) -> float:
-        seconds = time.monotonic() - started
-        self.result.phases[name] = round(self.result.phases.get(name, 0) + seconds, 3)
-        return seconds
-
-    def _lock_lost(self, error: SwitchoverError) -> SwitchoverError:
-        if not (isinstance(error, CommandFailed) and LOST in error.why):
-            return error
-        return LockLost(
-            f"The lock on {self.host.name} was broken while this command ran.",
-            "somebody used `fab unlock --force`, or took the lock after that",
-            "Nothing more was changed. Ask who did, then start again.",
-        )
-
-    @property
-    def guard(self) -> str:
-        """The first words of each script that changes something."""
-        return self.lock.guard
-
-    def begin(self) -> None:
-        """Connect, take the lock, see that shell and SFTP agree, read the state."""
-        with self.step("connect") as tell:
-            facts = self.host.facts
-            tell(f"{facts.user} on {facts.machine}")
-        with self.step("lock"):
-            self.lock.take()
-        with self.step("check") as tell:
-            tell(self._same_view())
-            self.read_state()
-
-    def look(self) -> None:
-        """Connect and read the state; change nothing."""
-        with self.step("connect"):
-            self.host.facts  # noqa: B018  (asks the host)
-        with self.step("check"):
-            self.read_state()
-
-    def read_state(self) -> None:
-        """Read what is on the host. Raises HostNotReady where `current` can't be switched."""
-        self.state = state.read(
-            self.host, self.layout, (*self.settings.shared.dirs, *self.settings.shared.files)
-        )
-        self.state.require_link(self.layout)
-        self.result.previous = self.state.live
-        for name in self.state.damaged:
-            self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
-
-    def _same_view(self) -> str:
-        """Whether SFTP reads what the shell has just written; where not, checks go over SSH."""
-        files = self.host.files
-        if not files.uses_sftp:
-            return "checks over SSH, as ssh.sftp: off says"
-        token = self.lock.owner.token.encode()
-        if token in (files.read(self.lock.owner_file) or b""):
-            return "shell and SFTP agree"
-        if not files.uses_sftp:
-            return "checks over SSH"
-        if root := self._chroot(token):
-            files.sftp.root = root
-            return f"shell and SFTP agree; SFTP's / is {root}"
-        files.fall_back(f"SFTP does not see {self.lock.owner_file}, which the shell has just written")
-        return "checks over SSH"
-
-    def _chroot(self, token: bytes) -> str:
-        """The directory that SFTP calls /, if a chroot is all that keeps the views apart."""
-        root = posixpath.dirname(self.layout.deploy_to)
-        sftp = self.host.files.sftp
-        if sftp.root:
-            return ""
-        for candidate in [self.layout.deploy_to, *_upwards(root)]:
-            sftp.root = candidate
-            if token in (sftp.read(self.lock.owner_file) or b""):
-                return candidate
-        sftp.root = None
-        return ""
-
-    def unlock(self) -> None:
-        """Give the lock back, if we have it."""
-        if self.lock.number is not None:
-            with self.step("unlock"):
-                self.lock.give_back()
-
-    def close(self) -> None:
-        """Let the connection go."""
-        self.result.reconnects = self.host.connection.reconnects
-        self.host.close()
-
-    def run_hooks(
-        self, name: str, commands: tuple[str, ...], folder: str, release: str, revision: str
-    ) -> None:
-        """Run the hooks called `name` on the host, as one step."""
-        if not commands:
-            return
-        environment = {
-            "SWITCHOVER_APPLICATION": self.settings.application or "",
-            "SWITCHOVER_DEPLOY_TO": self.layout.deploy_to,
-            "SWITCHOVER_RELEASE": release,
-            "SWITCHOVER_RELEASE_PATH": self.layout.release(release),
-            "SWITCHOVER_REVISION": revision,
-        }
-        with self.step(name):
-            hooks.run(
-                self.host,
-                name,
-                commands,
-                folder,
-                environment,
-                lambda line: self.host.emit(Output(self.host.name, name, line)),
-            )
-
-    def check_health(self) -> None:
-        """The health check, if there is one."""
-        health = self.settings.health
-        if health:
-            with self.step("health"):
-                hooks.check_health(self.host, health.url, health.expect_status, int(health.timeout))
-
-    def point_current(self, release: str) -> None:
-        """Make `release` live."""
-        with self.step("switch") as tell:
-            self.tried_to_switch = True
-            switch.point(self.host, self.layout, f"releases/{release}", self.guard)
-            self.switched = True
-            tell(f"{self.state.live or 'nothing'} → {release}")
-
-    tried_to_switch = False  # from here on the link may be either
-    switched = False
-
-    def point_back(self, bad: Record | None) -> None:
-        """Put back what was live before. Safe where the switch did not happen, or only half."""
-        with self.step("switch back") as tell:
-            switch.point(self.host, self.layout, self.state.target, self.guard)
-            tell(f"{self.state.live or 'nothing'} is live again")
-        if bad:
-            self.host.shell.run(f"{self.guard}{records.write(self.layout, bad)}", what="Writing the record")
 
 
 class Deployment(Work):
@@ -497,13 +302,13 @@ class Deployment(Work):
             if wrong:
                 raise VerificationFailed(
                     f"The new release on {self.host.name} is not what was deployed.",
-                    f"{len(wrong)} paths are missing or differ: {_some(wrong)}",
+                    f"{len(wrong)} paths are missing or differ: {some(wrong)}",
                     "The cache may have been changed by hand: deploy with --from-scratch, "
                     "or see `fab cache-sync --verify`.",
                 )
             if extra and self.strategy.name == "cache":
                 self.host.note(
-                    "warn", f"{len(extra)} paths in the cache are not from the source: {_some(extra)}"
+                    "warn", f"{len(extra)} paths in the cache are not from the source: {some(extra)}"
                 )
             tell(f"{len(self.wanted)} paths")
 
@@ -526,128 +331,5 @@ class Deployment(Work):
         self.result.bytes_uploaded += done.size
 
 
-class Rollback(Work):
-    """Back to an earlier release on one host."""
-
-    record: Record | None = None
-
-    def choose(self, wanted: str | None) -> Record:
-        """The release to go back to. Raises NoSuchRelease."""
-        found = records.rollback_target(self.records, self.state.live, wanted)
-        self.record = found
-        self.result.release = found.id
-        self.result.strategy = found.strategy
-        return found
-
-    @property
-    def records(self) -> dict[str, Record]:
-        """Releases whose directory is there."""
-        return {name: r for name, r in self.state.records.items() if name in self.state.directories}
-
-    def build(self, release: str) -> None:
-        """See that the release is whole."""
-        with self.step("verify"):
-            manifest, _ = state.read_manifest(self.host, self.layout.state_of(release))
-            if manifest is None:
-                return
-            found = observe(self.host, self.layout.release(release))
-            missing = [e.path for e in manifest if found.get(e.path) is None]
-            if missing:
-                raise VerificationFailed(
-                    f"Release {release} on {self.host.name} is not whole any more.",
-                    f"{len(missing)} paths are missing: {_some(missing)}",
-                    "Choose another with --to ID (see `fab releases`), or deploy again.",
-                )
-
-    def switch(self) -> None:
-        """Make it live."""
-        assert self.record is not None
-        self.point_current(self.record.id)
-
-    def prove(self) -> None:
-        """The same as after a deployment: services are told, health is checked."""
-        assert self.record is not None
-        release = self.record
-        self.run_hooks(
-            "after_switch",
-            self.settings.hooks.after_switch,
-            self.layout.release(release.id),
-            release.id,
-            release.revision,
-        )
-        self.check_health()
-
-    def finish(self) -> None:
-        """Write down who is live and who was left."""
-        assert self.record is not None
-        changed = [_with(self.record.become(records.LIVE), left=False)]
-        before = self.state.records.get(self.state.live or "")
-        if before and before.state in (records.LIVE, records.READY, records.GOOD):
-            changed.append(_with(before.become(records.GOOD), left=True))
-        script = f"{self.guard}{records.write(self.layout, *changed)}"
-        self.host.shell.run(script, what="Writing the records")
-        self.unlock()
-
-    def switch_back(self) -> None:
-        """Put back what was live before."""
-        self.point_back(None)
-
-    def abandon(self) -> None:
-        """Nothing was built: only the lock is to be given back."""
-        self.unlock()
-
-    def after_failure(self) -> None:
-        """A rollback builds nothing, so there is nothing to tidy."""
-
-
-class CacheSync(Deployment):
-    """The cache of one host, without a release."""
-
-    def check_drift(self) -> Manifest:
-        """Compare the cache with its manifest, file by file; what it really holds."""
-        known = Known(*state.read_manifest(self.host, self.layout.cache_state))
-        present = self.host.files.lstat(self.layout.cache)
-        held = observe(self.host, self.layout.cache, hashed=True) if present else Manifest()
-        drift = held.difference(known.manifest or Manifest())
-        self.result.drift = {
-            "missing": [e.path for e in drift.added],
-            "altered": [e.path for e in drift.changed],
-            "extra": [e.path for e in drift.deleted],
-        }
-        return held
-
-    def verify(self) -> None:
-        """Report drift; change nothing."""
-        self.look()
-        with self.step("compare"):
-            self.check_drift()
-
-    def sync(self, release: str, repair: bool) -> None:
-        """Bring the cache up to the source; with `repair`, whatever it holds."""
-        self.id = release
-        if repair:
-            with self.step("compare"):
-                self._known = Known(self.check_drift())
-        self.upload(self.layout.cache, self.layout.cache_state)
-        self.unlock()
-
-
-def _with(record: Record, **changes: Any) -> Record:
-    from dataclasses import replace
-
-    return replace(record, **changes)
-
-
 def _matches(found: Any, wanted: Any) -> bool:
     return found is not None and bool(found.same_shape(wanted))
-
-
-def _upwards(path: str) -> Iterator[str]:
-    while path and path != "/":
-        yield path
-        path = posixpath.dirname(path)
-
-
-def _some(paths: list[str]) -> str:
-    rest = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return ", ".join(repr(path) for path in paths[:SHOWN]) + rest

@@ -18,7 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import fabric
 
-from .deployment import CacheSync, Deployment, HostResult, Options, Rollback, Work
+from .cache_sync import CacheSync
+from .deployment import Deployment, Options
 from .errors import ConfigError, NoSuchRelease, Stopped, SwitchoverError
 from .events import Listener, Output, StepFinished, StepStarted, silent
 from .release import hooks, lock, source
@@ -26,7 +27,9 @@ from .release.layout import next_id, sort_key
 from .release.lock import Owner
 from .release.records import GOOD, LIVE, Record
 from .remote.host import Host, connect
+from .rollback import Rollback
 from .settings import Settings
+from .work import HostResult, Work
 
 W = TypeVar("W", bound=Work)
 

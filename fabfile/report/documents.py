@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..deployment import HostResult
 from ..errors import SwitchoverError
+from ..work import HostResult
 
 if TYPE_CHECKING:
     from ..fleet import Holding, Listing, Outcome

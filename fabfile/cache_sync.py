@@ -1,0 +1,41 @@
+"""Bring the cache of one host up to the source, without a release."""
+
+from __future__ import annotations
+
+from .deployment import Deployment
+from .release import state
+from .release.manifest import Manifest
+from .release.observe import observe
+from .release.upload import Known
+
+
+class CacheSync(Deployment):
+    """The cache of one host, without a release."""
+
+    def check_drift(self) -> Manifest:
+        """Compare the cache with its manifest, file by file; what it really holds."""
+        known = Known(*state.read_manifest(self.host, self.layout.cache_state))
+        present = self.host.files.lstat(self.layout.cache)
+        held = observe(self.host, self.layout.cache, hashed=True) if present else Manifest()
+        drift = held.difference(known.manifest or Manifest())
+        self.result.drift = {
+            "missing": [e.path for e in drift.added],
+            "altered": [e.path for e in drift.changed],
+            "extra": [e.path for e in drift.deleted],
+        }
+        return held
+
+    def verify(self) -> None:
+        """Report drift; change nothing."""
+        self.look()
+        with self.step("compare"):
+            self.check_drift()
+
+    def sync(self, release: str, repair: bool) -> None:
+        """Bring the cache up to the source; with `repair`, whatever it holds."""
+        self.id = release
+        if repair:
+            with self.step("compare"):
+                self._known = Known(self.check_drift())
+        self.upload(self.layout.cache, self.layout.cache_state)
+        self.unlock()

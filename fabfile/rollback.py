@@ -1,0 +1,85 @@
+"""Back to an earlier release on one host, in the same phases as a deployment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .errors import VerificationFailed
+from .release import records, state
+from .release.observe import observe
+from .release.records import Record
+from .work import Work, some
+
+
+class Rollback(Work):
+    """Back to an earlier release on one host."""
+
+    record: Record | None = None
+
+    def choose(self, wanted: str | None) -> Record:
+        """The release to go back to. Raises NoSuchRelease."""
+        found = records.rollback_target(self.records, self.state.live, wanted)
+        self.record = found
+        self.result.release = found.id
+        self.result.strategy = found.strategy
+        return found
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """Releases whose directory is there."""
+        return {name: r for name, r in self.state.records.items() if name in self.state.directories}
+
+    def build(self, release: str) -> None:
+        """See that the release is whole."""
+        with self.step("verify"):
+            manifest, _ = state.read_manifest(self.host, self.layout.state_of(release))
+            if manifest is None:
+                return
+            found = observe(self.host, self.layout.release(release))
+            missing = [e.path for e in manifest if found.get(e.path) is None]
+            if missing:
+                raise VerificationFailed(
+                    f"Release {release} on {self.host.name} is not whole any more.",
+                    f"{len(missing)} paths are missing: {some(missing)}",
+                    "Choose another with --to ID (see `fab releases`), or deploy again.",
+                )
+
+    def switch(self) -> None:
+        """Make it live."""
+        assert self.record is not None
+        self.point_current(self.record.id)
+
+    def prove(self) -> None:
+        """The same as after a deployment: services are told, health is checked."""
+        assert self.record is not None
+        release = self.record
+        self.run_hooks(
+            "after_switch",
+            self.settings.hooks.after_switch,
+            self.layout.release(release.id),
+            release.id,
+            release.revision,
+        )
+        self.check_health()
+
+    def finish(self) -> None:
+        """Write down who is live and who was left."""
+        assert self.record is not None
+        changed = [replace(self.record.become(records.LIVE), left=False)]
+        before = self.state.records.get(self.state.live or "")
+        if before and before.state in (records.LIVE, records.READY, records.GOOD):
+            changed.append(replace(before.become(records.GOOD), left=True))
+        script = f"{self.guard}{records.write(self.layout, *changed)}"
+        self.host.shell.run(script, what="Writing the records")
+        self.unlock()
+
+    def switch_back(self) -> None:
+        """Put back what was live before."""
+        self.point_back(None)
+
+    def abandon(self) -> None:
+        """Nothing was built: only the lock is to be given back."""
+        self.unlock()
+
+    def after_failure(self) -> None:
+        """A rollback builds nothing, so there is nothing to tidy."""

@@ -1,0 +1,229 @@
+"""One host under one command: named steps, the lock, and what the host says about itself.
+
+What a deployment, a rollback and a cache-sync have in common.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from .errors import CommandFailed, LockLost, Stopped, SwitchoverError
+from .events import Output, StepFailed, StepFinished, StepStarted
+from .release import hooks, records, state, switch
+from .release.layout import Layout
+from .release.lock import LOST, Lock, Owner
+from .release.manifest import Difference
+from .release.records import Record
+from .remote.host import Host
+from .settings import Settings
+
+SHOWN = 10  # paths named in a message
+
+
+@dataclass
+class HostResult:
+    """What became of one host: the `hosts` entry of CONTRACT's JSON."""
+
+    host: str
+    ok: bool = True
+    release: str | None = None
+    previous: str | None = None
+    strategy: str = ""
+    transfer: str = ""
+    copy: str = ""
+    files_uploaded: int = 0
+    files_deleted: int = 0
+    bytes_uploaded: int = 0
+    reconnects: int = 0
+    phases: dict[str, float] = field(default_factory=dict)
+    error: SwitchoverError | None = None
+    plan: Difference | None = None
+    drift: dict[str, list[str]] | None = None
+
+
+class Work:
+    """One host, one command: named steps, the lock, and what the host says about itself.
+
+    halt: set when another host has failed; the next step then does not start.
+    """
+
+    def __init__(self, host: Host, settings: Settings, owner: Owner, halt: threading.Event) -> None:
+        settings.require("deploy_to")
+        self.host = host
+        self.settings = settings
+        self.layout = Layout(settings.deploy_to or "")
+        self.lock = Lock(host, self.layout, owner)
+        self.halt = halt
+        self.result = HostResult(host.name)
+        self.state: state.State = None  # type: ignore[assignment]
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[str], None]]:
+        """A named step: timed, told, and turned into LockLost where somebody broke our lock.
+
+        Gives a function that sets the phrase told about it.
+        """
+        if self.halt.is_set():
+            raise Stopped(f"{self.host.name} was stopped before {name}, because another host failed.")
+        emit, started, detail = self.host.emit, time.monotonic(), [""]
+        emit(StepStarted(self.host.name, name))
+        try:
+            yield lambda text: detail.__setitem__(0, text)
+        except SwitchoverError as error:
+            told = self._lock_lost(error)
+            emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
+            raise told from error
+        emit(StepFinished(self.host.name, name, self._took(name, started), detail[0]))
+
+    def _took(self, name: str, started: float) -> float:
+        seconds = time.monotonic() - started
+        self.result.phases[name] = round(self.result.phases.get(name, 0) + seconds, 3)
+        return seconds
+
+    def _lock_lost(self, error: SwitchoverError) -> SwitchoverError:
+        if not (isinstance(error, CommandFailed) and LOST in error.why):
+            return error
+        return LockLost(
+            f"The lock on {self.host.name} was broken while this command ran.",
+            "somebody used `fab unlock --force`, or took the lock after that",
+            "Nothing more was changed. Ask who did, then start again.",
+        )
+
+    @property
+    def guard(self) -> str:
+        """The first words of each script that changes something."""
+        return self.lock.guard
+
+    def begin(self) -> None:
+        """Connect, take the lock, see that shell and SFTP agree, read the state."""
+        with self.step("connect") as tell:
+            facts = self.host.facts
+            tell(f"{facts.user} on {facts.machine}")
+        with self.step("lock"):
+            self.lock.take()
+        with self.step("check") as tell:
+            tell(self._same_view())
+            self.read_state()
+
+    def look(self) -> None:
+        """Connect and read the state; change nothing."""
+        with self.step("connect"):
+            self.host.facts  # noqa: B018  (asks the host)
+        with self.step("check"):
+            self.read_state()
+
+    def read_state(self) -> None:
+        """Read what is on the host. Raises HostNotReady where `current` can't be switched."""
+        self.state = state.read(
+            self.host, self.layout, (*self.settings.shared.dirs, *self.settings.shared.files)
+        )
+        self.state.require_link(self.layout)
+        self.result.previous = self.state.live
+        for name in self.state.damaged:
+            self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
+
+    def _same_view(self) -> str:
+        """Whether SFTP reads what the shell has just written; where not, checks go over SSH."""
+        files = self.host.files
+        if not files.uses_sftp:
+            return "checks over SSH, as ssh.sftp: off says"
+        token = self.lock.owner.token.encode()
+        if token in (files.read(self.lock.owner_file) or b""):
+            return "shell and SFTP agree"
+        if not files.uses_sftp:
+            return "checks over SSH"
+        if root := self._chroot(token):
+            files.sftp.root = root
+            return f"shell and SFTP agree; SFTP's / is {root}"
+        files.fall_back(f"SFTP does not see {self.lock.owner_file}, which the shell has just written")
+        return "checks over SSH"
+
+    def _chroot(self, token: bytes) -> str:
+        """The directory that SFTP calls /, if a chroot is all that keeps the views apart."""
+        root = posixpath.dirname(self.layout.deploy_to)
+        sftp = self.host.files.sftp
+        if sftp.root:
+            return ""
+        for candidate in [self.layout.deploy_to, *_upwards(root)]:
+            sftp.root = candidate
+            if token in (sftp.read(self.lock.owner_file) or b""):
+                return candidate
+        sftp.root = None
+        return ""
+
+    def unlock(self) -> None:
+        """Give the lock back, if we have it."""
+        if self.lock.number is not None:
+            with self.step("unlock"):
+                self.lock.give_back()
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self.result.reconnects = self.host.connection.reconnects
+        self.host.close()
+
+    def run_hooks(
+        self, name: str, commands: tuple[str, ...], folder: str, release: str, revision: str
+    ) -> None:
+        """Run the hooks called `name` on the host, as one step."""
+        if not commands:
+            return
+        environment = {
+            "SWITCHOVER_APPLICATION": self.settings.application or "",
+            "SWITCHOVER_DEPLOY_TO": self.layout.deploy_to,
+            "SWITCHOVER_RELEASE": release,
+            "SWITCHOVER_RELEASE_PATH": self.layout.release(release),
+            "SWITCHOVER_REVISION": revision,
+        }
+        with self.step(name):
+            hooks.run(
+                self.host,
+                name,
+                commands,
+                folder,
+                environment,
+                lambda line: self.host.emit(Output(self.host.name, name, line)),
+            )
+
+    def check_health(self) -> None:
+        """The health check, if there is one."""
+        health = self.settings.health
+        if health:
+            with self.step("health"):
+                hooks.check_health(self.host, health.url, health.expect_status, int(health.timeout))
+
+    def point_current(self, release: str) -> None:
+        """Make `release` live."""
+        with self.step("switch") as tell:
+            self.tried_to_switch = True
+            switch.point(self.host, self.layout, f"releases/{release}", self.guard)
+            self.switched = True
+            tell(f"{self.state.live or 'nothing'} → {release}")
+
+    tried_to_switch = False  # from here on the link may be either
+    switched = False
+
+    def point_back(self, bad: Record | None) -> None:
+        """Put back what was live before. Safe where the switch did not happen, or only half."""
+        with self.step("switch back") as tell:
+            switch.point(self.host, self.layout, self.state.target, self.guard)
+            tell(f"{self.state.live or 'nothing'} is live again")
+        if bad:
+            self.host.shell.run(f"{self.guard}{records.write(self.layout, bad)}", what="Writing the record")
+
+
+def _upwards(path: str) -> Iterator[str]:
+    while path and path != "/":
+        yield path
+        path = posixpath.dirname(path)
+
+
+def some(paths: list[str]) -> str:
+    """The first paths, for a message."""
+    rest = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(repr(path) for path in paths[:SHOWN]) + rest
