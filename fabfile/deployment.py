@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .errors import HostNotReady, VerificationFailed
-from .events import Progress
+from .events import Progress, count
 from .release import copying, records, retention, shared, transfers
 from .release.lock import Owner
 from .release.manifest import Difference, Manifest
@@ -99,7 +99,7 @@ class Deployment(Work):
             )
             self._count(done)
             tell(
-                f"{len(done.uploads)} files by {choice.transfer.name} ({choice.why}), "
+                f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
                 f"{len(done.deleted)} deleted"
             )
 
@@ -198,7 +198,7 @@ class Deployment(Work):
         if doomed:
             with self.step("retain") as tell:
                 gone = retention.remove(self.host, self.layout, doomed, self.guard)
-                tell(f"{len(gone)} old releases removed")
+                tell(f"{count(len(gone), 'old release')} removed")
         self.unlock()
 
     def switch_back(self) -> None:
@@ -247,7 +247,7 @@ class Deployment(Work):
                 self.host.note(
                     "warn", f"shared/{path} is not there yet: put it at {self.layout.shared}/{path}"
                 )
-            tell(f"{len(dirs) + len(files)} shared paths")
+            tell(count(len(dirs) + len(files), "shared path"))
 
     def _finishing(self, seeds: str | None) -> Iterator[str]:
         if self.wanted.get("REVISION") is None:
@@ -310,7 +310,7 @@ class Deployment(Work):
                 self.host.note(
                     "warn", f"{len(extra)} paths in the cache are not from the source: {some(extra)}"
                 )
-            tell(f"{len(self.wanted)} paths")
+            tell(count(len(self.wanted), "path"))
 
     def _links_of_live(self) -> list[str]:
         record = self.state.records.get(self.state.live or "")

@@ -72,5 +72,10 @@ Event = StepStarted | StepFinished | StepFailed | Progress | Output | Note
 Listener = Callable[[Event], None]
 
 
+def count(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def silent(event: Event) -> None:
     """A listener that does nothing: the default for scripts."""

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..events import Event, Note, Output, Progress, StepFailed, StepFinished, StepStarted
+from ..events import Event, Note, Output, Progress, StepFailed, StepFinished, StepStarted, count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 PLAIN_EVERY = 10.0  # seconds between lines about one upload, where there is no terminal
 
 
-def _console(to_stderr: bool = False) -> Console:
+def make_console(to_stderr: bool = False) -> Console:
+    """A console on stdout or stderr; without a terminal, long lines stay whole."""
     from rich.console import Console
 
-    # Where there is no terminal, lines must not be folded at 80 characters.
     stream = sys.stderr if to_stderr else sys.stdout
     return Console(stderr=to_stderr, highlight=False, width=None if stream.isatty() else 200, soft_wrap=True)
 
@@ -31,7 +31,7 @@ class Live:
 
     def __init__(self, title: str, to_stderr: bool = False) -> None:
         self.title = title
-        self.console = _console(to_stderr)
+        self.console = make_console(to_stderr)
         self.lock = threading.Lock()
         self.view: _Bars | _Lines = _Bars(self.console) if self.console.is_terminal else _Lines(self.console)
 
@@ -177,7 +177,7 @@ def show_error(outcome: Outcome, to_stderr: bool = True) -> None:
     """What happened, why, what to try; each host's own where they differ."""
     from rich.text import Text
 
-    console = _console(to_stderr)
+    console = make_console(to_stderr)
     seen = set()
     errors = [("", outcome.error)] if outcome.error else []
     errors += [(result.host, result.error) for result in outcome.hosts if result.error]
@@ -221,17 +221,17 @@ def show_deployment(outcome: Outcome) -> None:
             result.host,
             (result.release if outcome.ok else result.previous) or "-",
             result.previous or "-",
-            f"{result.files_uploaded} files, {size(result.bytes_uploaded)}",
+            f"{count(result.files_uploaded, 'file')}, {size(result.bytes_uploaded)}",
             str(result.files_deleted),
             how,
             f"{sum(result.phases.values()):.1f}",
         )
-    console = _console()
+    console = make_console()
     console.print()
     console.print(table)
     for result in outcome.hosts:
         phases = " · ".join(f"{name} {seconds:.2f}" for name, seconds in result.phases.items())
-        again = f" · {result.reconnects} reconnections" if result.reconnects else ""
+        again = f" · {count(result.reconnects, 'reconnection')}" if result.reconnects else ""
         console.print(f"{result.host}: {phases}{again}", style="dim")
 
 
@@ -239,7 +239,7 @@ def show_plan(outcome: Outcome) -> None:
     """What a deployment would do, path by path."""
     from rich.text import Text
 
-    console = _console()
+    console = make_console()
     for result in outcome.hosts:
         plan = result.plan
         if plan is None:
@@ -267,7 +267,7 @@ def show_plan(outcome: Outcome) -> None:
 
 def show_rollback_plan(outcome: Outcome) -> None:
     """Which release would be live."""
-    console = _console()
+    console = make_console()
     for result in outcome.hosts:
         if result.release:
             console.print(f"{result.host}: {result.previous} → {result.release}; nothing was changed")
@@ -275,7 +275,7 @@ def show_rollback_plan(outcome: Outcome) -> None:
 
 def show_sync(outcome: Outcome) -> None:
     """What was uploaded, and any drift."""
-    console = _console()
+    console = make_console()
     for result in outcome.hosts:
         if result.drift is not None:
             counts = ", ".join(f"{len(paths)} {name}" for name, paths in result.drift.items())
@@ -285,7 +285,7 @@ def show_sync(outcome: Outcome) -> None:
                     console.print(f"  {name:<8} {path}", markup=False)
         if result.transfer:
             console.print(
-                f"{result.host}: {result.files_uploaded} files uploaded ({size(result.bytes_uploaded)}), "
+                f"{result.host}: {count(result.files_uploaded, 'file')} uploaded ({size(result.bytes_uploaded)}), "
                 f"{result.files_deleted} deleted"
             )
 
@@ -294,7 +294,7 @@ def show_releases(listings: list[Listing]) -> None:
     """A table for each host."""
     from rich.table import Table
 
-    console = _console()
+    console = make_console()
     for listing in listings:
         if listing.error:
             continue
@@ -322,7 +322,7 @@ def show_releases(listings: list[Listing]) -> None:
 
 def show_locks(holdings: list[Holding]) -> None:
     """A line a host."""
-    console = _console()
+    console = make_console()
     for holding in holdings:
         if holding.error:
             continue

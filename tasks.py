@@ -1,0 +1,77 @@
+"""Tasks for working on this repository: `inv --list`. The tool itself is `fab --list`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+# What the tests use beside Python: a program of it, and the Debian package that has it.
+SYSTEM = {
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "rsync": "rsync",
+    "zstd": "zstd",
+    "git": "git",
+    "curl": "curl",
+    "busybox": "busybox",
+    "mkfs.xfs": "xfsprogs",
+    "unshare": "util-linux",
+}
+
+
+@task
+def setup(c: Context) -> None:
+    """Install the servers and programs that the tests use (root on Debian); else say what is missing."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+    missing = {
+        program: package for program, package in SYSTEM.items() if not shutil.which(program, path=path)
+    }
+    if not missing:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        print(f"Not installed: {', '.join(missing)}. Tests that need them are skipped.", file=sys.stderr)
+        return
+    packages = " ".join(sorted(set(missing.values())))
+    c.run("apt-get -qq update", hide="stdout")
+    c.run(
+        f"DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends {packages}",
+        hide="stdout",
+    )
+
+
+@task(pre=[setup], help={"k": "Only tests whose name matches, as pytest's -k.", "paths": "Only these files."})
+def test(c: Context, k: str = "", paths: str = "tests") -> None:
+    """Run the tests, on real servers on loopback."""
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        str(min(4, os.cpu_count() or 1)),
+        "--dist",
+        "worksteal",
+    ]
+    _run(c, *words, *(["-k", k] if k else []), *paths.split())
+
+
+@task
+def lint(c: Context) -> None:
+    """ruff and mypy (strict on fabfile/)."""
+    _run(c, sys.executable, "-m", "ruff", "check", ".")
+    _run(c, sys.executable, "-m", "ruff", "format", "--check", ".")
+    _run(c, sys.executable, "-m", "mypy")
+
+
+def _run(c: Context, *words: str) -> None:
+    with c.cd(str(Path(__file__).parent)):
+        result = c.run(shlex.join(words), warn=True, pty=sys.stdout.isatty())
+    if result is None or not result.ok:
+        raise Exit(code=1)
