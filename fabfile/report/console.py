@@ -285,7 +285,8 @@ def show_sync(outcome: Outcome) -> None:
                     console.print(f"  {name:<8} {path}", markup=False)
         if result.transfer:
             console.print(
-                f"{result.host}: {count(result.files_uploaded, 'file')} uploaded ({size(result.bytes_uploaded)}), "
+                f"{result.host}: {count(result.files_uploaded, 'file')} uploaded "
+                f"({size(result.bytes_uploaded)}), "
                 f"{result.files_deleted} deleted"
             )
 
