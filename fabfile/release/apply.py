@@ -18,19 +18,35 @@ ARGUMENTS = 60_000  # bytes of arguments a command; POSIX promises no more than 
 def commands(difference: Difference, base: Manifest, staging: str, target: str) -> Iterator[str]:
     """The sh commands that turn `target` (which held `base`) into what `difference` wants.
 
-    Order: what vanishes or changes its kind, then new directories, then files and links by rename,
-    then the modes of directories.
+    Order: what vanishes or changes its kind; new directories, each moved whole with all that is in it;
+    then other directories, and files and links by rename; then the modes of directories.
     """
-    yield f"mkdir -p {quote(target)}"
+    new = {e.path for e in difference.added if e.kind == "dir"}
+    yield f"mkdir -p {quote(staging)} {quote(target)} && cd {quote(staging)}"
+    yield from make_folders([e for e in difference.added if e.path in new])
     yield f"cd {quote(target)}"
     yield from _removals(difference, base)
-    folders = [e for e in difference.written if e.kind == "dir"]
+    yield from _grafts(sorted(path for path in new if posixpath.dirname(path) not in new), staging)
+    folders = [e for e in difference.written if e.kind == "dir" and e.path not in new]
     # A link in a directory's place would lead what follows out of the tree.
     for words in batches("", (e.path for e in folders)):
         yield f'for d in {words}; do if [ -L "$d" ] || [ ! -d "$d" ]; then rm -rf "$d"; fi; done'
     yield from batches("mkdir -p --", (e.path for e in folders))
-    yield from _moves(difference.uploads, staging)
+    yield from _moves([e for e in difference.uploads if posixpath.dirname(e.path) not in new], staging)
     yield from _modes(folders)
+
+
+def _grafts(paths: Sequence[str], staging: str) -> Iterator[str]:
+    if paths:
+        yield _GRAFT
+    for path in paths:
+        yield f"graft {quote(posixpath.join(staging, path))} {quote('./' + path)}"
+
+
+# Where somebody has made the same directory by hand, what is in it beside ours stays.
+_GRAFT = """graft() {
+  if [ -d "$2" ] && [ ! -L "$2" ]; then cp -a --remove-destination "$1/." "$2/"; else rm -rf "$2"; mv "$1" "$2"; fi
+}"""
 
 
 def make_folders(folders: Sequence[Entry]) -> Iterator[str]:

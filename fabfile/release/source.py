@@ -165,6 +165,12 @@ def _refuse_odd(manifest: Manifest, seeds: Manifest, shared: Iterable[str]) -> N
             found = manifest.get(parent)
             if found and found.kind != "dir":
                 problems.append(f"{parent!r} is a {found.kind}, but {path!r} below it is to be shared")
+    if not len(manifest) and not len(seeds):
+        raise SourceError(
+            "The source is empty.",
+            "it has no file, or `exclude` leaves none",
+            "Build it first (hooks.local_build), or correct source.path and exclude.",
+        )
     if problems:
         raise SourceError(
             "The source holds what can't be deployed.",

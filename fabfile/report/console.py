@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -45,8 +46,8 @@ class Live:
         self.view.stop()
 
     def listen(self, event: Event) -> None:
-        """Show one event; called from several threads."""
-        with self.lock:
+        """Show one event; called from several threads. A reader that has gone must not fail the work."""
+        with self.lock, contextlib.suppress(BrokenPipeError):
             if isinstance(event, StepStarted):
                 self.view.started(event)
             elif isinstance(event, Progress):
@@ -141,7 +142,7 @@ class _Bars:
         if row is None:
             self.rows[event.host] = self.bars.add_task(event.step, total=None, host=event.host, files="")
         else:
-            self.bars.reset(row, total=None, description=event.step, files="")
+            self.bars.reset(row, total=None, description=event.step, host=event.host, files="")
 
     def progress(self, event: Progress) -> None:
         self.bars.update(

@@ -6,21 +6,19 @@ import posixpath
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import paramiko
-from paramiko.sftp import CMD_FSETSTAT
 
 from ...errors import FilesError, LinkLost
 from ...remote.connection import LINK_ERRORS
-from ...remote.files import SftpFiles
 from ...remote.host import Host
+from ...remote.sftp_requests import BLOCK, SftpRequests
 from ...remote.shell import quote
 from ..manifest import Entry
 from ..source import Source
 from . import Tally
 
-IN_FLIGHT = 16  # files at once; one client serves them all
+FILES_AT_ONCE = 32
 
 
 class SftpTransfer:
@@ -37,38 +35,32 @@ class SftpTransfer:
 
     def _fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
         self._prepare(entries, staging)
-        files = SftpFiles(self.host.connection, self.host.files.sftp.root)
-        client = files.client()
+        requests = self._open()
+        view = self.host.files.sftp.view
         count = _Count(tally, sum(1 for e in entries if e.kind == "link"))
 
         def send(entry: Entry) -> None:
-            remote = files.view(f"{staging}/{entry.path}")
-            with client.open(remote, "wb") as file:
-                file.set_pipelined(True)
-                for block in source.read(entry):
-                    file.write(block)
-                    count.add(0, len(block))
-                _set_mode_and_time(client, file, entry)
-            count.add(1, 0)
+            self.host.connection.stop_if_interrupted()
+            _send(requests, view(f"{staging}/{entry.path}"), source, entry, count)
 
         try:
-            with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
                 for _ in pool.map(send, [e for e in entries if e.kind == "file"]):
                     pass
-        except LINK_ERRORS as error:
-            if (
-                not self.host.connection.alive
-                or client.get_channel().closed
-                or isinstance(error, TimeoutError)
-            ):
-                raise LinkLost("The SFTP session died.", str(error) or type(error).__name__) from error
-            raise FilesError(
-                "The upload over SFTP failed.",
-                f"{type(error).__name__}: {error}",
-                "See the space and rights on the host, or try transfer: stream.",
-            ) from error
         finally:
-            files.close()
+            requests.close()
+
+    def _open(self) -> SftpRequests:
+        try:
+            return SftpRequests(self.host.connection.transport)
+        except (*LINK_ERRORS, paramiko.SFTPError) as error:
+            if not self.host.connection.alive:
+                raise LinkLost("The connection died.", self.host.connection.why_dead()) from error
+            raise FilesError(
+                "The host offers no SFTP.",
+                f"opening the sftp subsystem: {type(error).__name__}: {error}",
+                "Set transfer: stream, which needs a shell and tar only.",
+            ) from error
 
     def _prepare(self, entries: Sequence[Entry], staging: str) -> None:
         """Empty the staging directory, make its directories and links."""
@@ -102,9 +94,18 @@ class _Count:
             self.tally(self.files, self.bytes)
 
 
-def _set_mode_and_time(client: Any, file: Any, entry: Entry) -> None:
-    """Mode and mtime in one request."""
-    attributes = paramiko.SFTPAttributes()
-    attributes.st_mode = entry.mode
-    attributes.st_atime = attributes.st_mtime = entry.mtime
-    client._request(CMD_FSETSTAT, file.handle, attributes)
+def _send(requests: SftpRequests, path: str, source: Source, entry: Entry, count: _Count) -> None:
+    """One file: only its opening is waited for, everything else goes out at once."""
+    handle = requests.open_for_writing(path)
+    due, offset = [], 0
+    for block in source.read(entry):
+        for start in range(0, len(block), BLOCK):
+            part = block[start : start + BLOCK]
+            due.append(requests.write(handle, offset, part))
+            offset += len(part)
+        count.add(0, len(block))
+    due.append(requests.set_mode_and_time(handle, entry.mode, entry.mtime))
+    due.append(requests.close_file(handle))
+    for answer in due:
+        answer.result()
+    count.add(1, 0)
