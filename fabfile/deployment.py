@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import HostNotReady, VerificationFailed
+from .errors import HostNotReady, LockLost, VerificationFailed
 from .events import Progress, count
 from .release import copying, records, retention, shared, transfers
 from .release.lock import Owner
@@ -94,9 +94,7 @@ class Deployment(Work):
             choice = transfers.choose(self.host, self.settings.transfer)
             self.result.transfer = choice.transfer.name
             place = Place(target, folder, f"{self.layout.incoming}/{self.id}")
-            done = bring(
-                self.host, place, known, self.source, choice.transfer, self._tally(known), guard=self.guard
-            )
+            done = bring(self.host, self.jobs, place, known, self.source, choice.transfer, self._tally(known))
             self._count(done)
             tell(
                 f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
@@ -107,7 +105,7 @@ class Deployment(Work):
         """Make the new release a copy of `source`."""
         with self.step("copy") as tell:
             self.result.copy = copying.copy_tree(
-                self.host, source, self.directory, self.settings.copy, self.guard
+                self.host, self.jobs, source, self.directory, self.settings.copy
             )
             if self.strategy.name == "previous":
                 self.host.shell.run(
@@ -207,6 +205,9 @@ class Deployment(Work):
 
     def abandon(self) -> None:
         """A failed build: run after_failure, give the space back, keep a record that says so."""
+        self.jobs.end()
+        if isinstance(self.result.error, LockLost):
+            return  # somebody else is at work here now
         if self.record is not None:
             self.after_failure()
             # A release that was live for a moment stays, to be looked at; retention removes it later.
@@ -237,7 +238,7 @@ class Deployment(Work):
         dirs, files = self.settings.shared.dirs, self.settings.shared.files
         with self.step("link") as tell:
             seeds = self._upload_seeds()
-            shared.link(self.host, self.layout, self.directory, dirs, files, seeds, self.guard)
+            shared.link(self.jobs, self.layout, self.directory, dirs, files, seeds)
             self.host.shell.run(
                 self.guard + " && ".join(self._finishing(seeds)), what="Finishing the release"
             )
@@ -273,13 +274,13 @@ class Deployment(Work):
         self._count(
             bring(
                 self.host,
+                self.jobs,
                 place,
                 Known(),
                 self.source,
                 transfer,
                 lambda files, size: None,
                 wanted=Manifest(entries),
-                guard=self.guard,
             )
         )
         return seeds

@@ -10,7 +10,8 @@
     ├── LinkLost                       a connection died; caught and retried inside remote/
     ├── ConnectionLost                 ... and could not be had again within the window
     ├── CommandFailed                  a command on the host said no
-    ├── CommandTimedOut                ... or said nothing within its time
+    ├── CommandTimedOut                ... or did not end within its time
+    ├── JobLost                        a detached command was killed before it ended
     ├── FilesError                     a check from the SFTP side failed
     ├── HostNotReady                   layout, rights, space, missing programs
     ├── Locked               (5)       another deployment holds the lock
@@ -88,6 +89,10 @@ class CommandFailed(SwitchoverError):
 
 class CommandTimedOut(SwitchoverError):
     """A command on the host did not end within its time."""
+
+
+class JobLost(SwitchoverError):
+    """A detached command on the host was killed from outside before it ended."""
 
 
 class FilesError(SwitchoverError):

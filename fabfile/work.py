@@ -20,6 +20,7 @@ from .release.lock import LOST, Lock, Owner
 from .release.manifest import Difference
 from .release.records import Record
 from .remote.host import Host
+from .remote.jobs import Jobs
 from .settings import Settings
 
 SHOWN = 10  # paths named in a message
@@ -58,6 +59,9 @@ class Work:
         self.settings = settings
         self.layout = Layout(settings.deploy_to or "")
         self.lock = Lock(host, self.layout, owner)
+        self.jobs = Jobs(
+            host.shell, f"{self.layout.jobs}/{owner.token}", lambda text: host.note("warn", text)
+        )
         self.halt = halt
         self.result = HostResult(host.name)
         self.state: state.State = None  # type: ignore[assignment]
@@ -106,6 +110,7 @@ class Work:
             tell(f"{facts.user} on {facts.machine}")
         with self.step("lock"):
             self.lock.take()
+            self.jobs.guard = self.guard
         with self.step("check") as tell:
             tell(self._same_view())
             self.read_state()
@@ -160,6 +165,7 @@ class Work:
         """Give the lock back, if we have it."""
         if self.lock.number is not None:
             with self.step("unlock"):
+                self.jobs.end()
                 self.lock.give_back()
 
     def close(self) -> None:
@@ -182,7 +188,7 @@ class Work:
         }
         with self.step(name):
             hooks.run(
-                self.host,
+                self.jobs,
                 name,
                 commands,
                 folder,

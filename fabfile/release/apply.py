@@ -45,7 +45,8 @@ def _grafts(paths: Sequence[str], staging: str) -> Iterator[str]:
 
 # Where somebody has made the same directory by hand, what is in it beside ours stays.
 _GRAFT = """graft() {
-  if [ -d "$2" ] && [ ! -L "$2" ]; then cp -a --remove-destination "$1/." "$2/"; else rm -rf "$2"; mv "$1" "$2"; fi
+  if [ -d "$2" ] && [ ! -L "$2" ]; then cp -a --remove-destination "$1/." "$2/"
+  else rm -rf "$2"; mv "$1" "$2"; fi
 }"""
 
 

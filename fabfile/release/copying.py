@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..errors import CommandFailed, HostNotReady
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.jobs import Jobs
+from ..remote.shell import ENGLISH, quote
 
 COMMANDS = {"reflink": "cp -a --reflink=always", "hardlink": "cp -al", "full": "cp -a"}
 
 
-def copy_tree(host: Host, source: str, target: str, mode: str, guard: str = "") -> str:
+def copy_tree(host: Host, jobs: Jobs, source: str, target: str, mode: str) -> str:
     """Make `target` (replaced if it is there) a copy of the directory `source`; the mode that was used.
 
     mode: auto tries reflink and falls back to full; it never hardlinks, since then a file changed in
@@ -17,7 +18,7 @@ def copy_tree(host: Host, source: str, target: str, mode: str, guard: str = "") 
     """
     if mode != "auto":
         try:
-            _copy(host, source, target, (mode,), guard)
+            _copy(jobs, source, target, (mode,))
         except CommandFailed as error:
             if mode == "full":
                 raise
@@ -28,13 +29,14 @@ def copy_tree(host: Host, source: str, target: str, mode: str, guard: str = "") 
             ) from error
         return mode
     tried = ("reflink", "full") if host.facts.cp_reflink else ("full",)
-    return _copy(host, source, target, tried, guard)
+    return _copy(jobs, source, target, tried)
 
 
-def _copy(host: Host, source: str, target: str, modes: tuple[str, ...], guard: str) -> str:
+def _copy(jobs: Jobs, source: str, target: str, modes: tuple[str, ...]) -> str:
     attempts = []
     for i, mode in enumerate(modes):
         quiet = "2>/dev/null" if i + 1 < len(modes) else ""
         copy = f"{COMMANDS[mode]} {quote(source)} {quote(target)} {quiet}"
         attempts.append(f"{{ rm -rf {quote(target)} && {copy} && echo {mode}; }}")
-    return host.shell.run(guard + " || ".join(attempts), what=f"Copying {source} to {target}").text.strip()
+    said = jobs.run(f"copy-{modes[0]}", ENGLISH + " || ".join(attempts), f"Copying {source} to {target}").text
+    return said.split()[-1]

@@ -8,8 +8,16 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..errors import CommandFailed, HealthCheckFailed, HookFailed, LinkLost, LocalHookFailed
+from ..errors import (
+    CommandFailed,
+    CommandTimedOut,
+    HealthCheckFailed,
+    HookFailed,
+    JobLost,
+    LocalHookFailed,
+)
 from ..remote.host import Host
+from ..remote.jobs import Jobs
 from ..remote.shell import LAST_LINES, quote
 
 Tell = Callable[[str], None]
@@ -48,28 +56,21 @@ def run_local(commands: Sequence[str], folder: Path, timeout: float, tell: Tell)
 
 
 def run(
-    host: Host, name: str, commands: Sequence[str], folder: str, environment: Mapping[str, str], tell: Tell
+    jobs: Jobs, name: str, commands: Sequence[str], folder: str, environment: Mapping[str, str], tell: Tell
 ) -> None:
     """Run hooks on the host, one after the other, in `folder`. Raises HookFailed.
 
-    They run with the account's own environment and SWITCHOVER_* added, and never twice: when the link
-    dies under one, nobody knows whether it ended.
+    They run with the account's own environment and SWITCHOVER_* added, and exactly once: a dropped
+    connection does not end them, and does not start them again.
     """
     exports = " ".join(f"export {key}={quote(value)};" for key, value in environment.items())
-    for command in commands:
-        # </dev/null: a hook that reads must not wait for us. A shell of its own: `exit` ends only the hook.
-        script = f"cd {quote(folder)} && {exports} exec sh -c {quote(command)} </dev/null"
+    for number, command in enumerate(commands, 1):
+        script = f"cd {quote(folder)} && {exports} exec sh -c {quote(command)}"
         try:
-            host.shell.run(script, what=f"`{command}`", on_line=tell, repeat=False, plain_locale=False)
-        except CommandFailed as error:
+            jobs.run(f"{name}-{number}", script, f"`{command}`", on_line=tell, repeatable=False)
+        except (CommandFailed, CommandTimedOut, JobLost) as error:
             raise HookFailed(
                 f"The {name} hook `{command}` failed.", error.why, f"Run it by hand in {folder} on the host."
-            ) from error
-        except LinkLost as error:
-            raise HookFailed(
-                f"The connection died while the {name} hook `{command}` ran.",
-                error.why,
-                "It was not run again, since it may have ended. See on the host, then deploy again.",
             ) from error
 
 

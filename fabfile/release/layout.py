@@ -57,6 +57,11 @@ class Layout:
         return f"{self.own}/incoming"
 
     @property
+    def jobs(self) -> str:
+        """Work that goes on without a connection."""
+        return f"{self.own}/jobs"
+
+    @property
     def records(self) -> str:
         """One directory a release: record.json and manifest."""
         return f"{self.own}/releases"

@@ -6,7 +6,8 @@ import posixpath
 from collections.abc import Iterable, Sequence
 
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.jobs import Jobs
+from ..remote.shell import ENGLISH, quote
 from .layout import Layout
 
 
@@ -22,25 +23,24 @@ def unlink(release: str, paths: Iterable[str]) -> str:
 
 
 def link(
-    host: Host,
+    jobs: Jobs,
     layout: Layout,
     release: str,
     dirs: Sequence[str],
     files: Sequence[str],
     seeds: str | None,
-    guard: str = "",
 ) -> None:
     """Link every shared path into the release.
 
     What isn't in shared/ yet is seeded once: from the uploaded `seeds`, else from the release itself,
     else a directory is made (a file is not: its link dangles until somebody puts the file there).
     """
-    commands = [f"{_SEED}"]
+    commands = [_SEED]
     for path in (*dirs, *files):
         kind = "dir" if path in dirs else "file"
         names = (f"{layout.shared}/{path}", f"{release}/{path}", f"{seeds}/{path}" if seeds else "")
         commands.append(" ".join(["link", kind, *(quote(name) for name in (*names, target(path)))]))
-    host.run_lines(commands, "Linking what is shared", guard)
+    jobs.run("link", "\n".join([ENGLISH, "set -e", *commands]), "Linking what is shared")
 
 
 def dangling(host: Host, layout: Layout, files: Iterable[str]) -> list[str]:

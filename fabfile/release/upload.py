@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import posixpath
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.jobs import Jobs
+from ..remote.shell import ENGLISH, quote
 from . import apply
 from .manifest import Difference, Entry, Manifest, escape
 from .source import Source
@@ -42,6 +44,7 @@ class Place:
 
 def bring(
     host: Host,
+    jobs: Jobs,
     place: Place,
     known: Known,
     source: Source,
@@ -49,7 +52,6 @@ def bring(
     tally: Tally,
     *,
     wanted: Manifest | None = None,
-    guard: str = "",
 ) -> Difference:
     """Make `place.target` hold `wanted` (the source's manifest); what was done. Safe to run again.
 
@@ -63,7 +65,8 @@ def bring(
         transfer.fill(source, difference.uploads, place.staging, tally)
     if place.state:
         _send_manifest(host, place.state, wanted)
-    host.run_lines(_commands(place, known, difference), "Putting the upload in its place", guard)
+    script = "\n".join([ENGLISH, "set -e", *_commands(place, known, difference)])
+    jobs.run(f"apply-{posixpath.basename(place.staging)}", script, "Putting the upload in its place")
     return difference
 
 

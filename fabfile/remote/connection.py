@@ -152,7 +152,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             sleep=self._pause,
         )
         try:
-            attempts(self._fresh)
+            attempts(self.open)
         except RetryError as error:
             last = error.last_attempt.exception()
             raise ConnectionLost(
@@ -174,14 +174,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     def _pause(self, seconds: float) -> None:
         self.interrupted.wait(seconds)
         self.stop_if_interrupted()
-
-    def _fresh(self) -> None:
-        gateway = self.gateway
-        if isinstance(gateway, Connection) and not gateway.alive:
-            gateway.client.close()
-            gateway.transport = None
-        self.transport = None
-        self.open()
 
 
 def _transient(error: BaseException) -> bool:

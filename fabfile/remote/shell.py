@@ -21,6 +21,8 @@ from ..errors import CommandFailed, CommandTimedOut, LinkLost
 from .connection import LINK_ERRORS, Connection
 
 LAST_LINES = 12  # of a failed command's output, shown to the user
+ENGLISH = "LC_ALL=C; export LC_ALL; "  # messages that can be understood here; hooks keep the account's own
+REST = 5.0  # seconds for a closed channel's last bytes
 POLL = 0.5  # seconds between looks at the deadline while nothing moves
 
 
@@ -63,27 +65,24 @@ class Shell:
         *,
         what: str = "A command on the host",
         stdin: Callable[[], Iterable[bytes]] | None = None,
-        on_line: Callable[[str], None] | None = None,
+        sink: Callable[[bytes], None] | None = None,
         timeout: float | None = None,
         check: bool = True,
         repeat: bool = True,
-        plain_locale: bool = True,
     ) -> Result:
         """Run `script`; it must be safe to run twice unless `repeat` is False.
 
         what:    names the command in errors: "Copying the cache to the release".
         stdin:   called afresh for each attempt, gives the blocks to send.
-        on_line: receives each complete line of stdout and stderr as it comes.
-        timeout: seconds without an end (counted anew while stdin moves); the default is ssh.command_timeout.
-        plain_locale: messages in English, as our own parsing wants; off for the user's own commands.
+        sink:    receives stdout as it comes.
+        timeout: seconds without an end (counted anew while data moves); the default is ssh.command_timeout.
 
         Raises CommandFailed (status not 0, with `check`), CommandTimedOut, ConnectionLost, LinkLost.
         """
-        locale = "LC_ALL=C; export LC_ALL; " if plain_locale else ""
         limit = self.timeout if timeout is None else timeout
 
         def once() -> Result:
-            return _Execution(self.connection, locale + script, on_line, limit, what).finish(stdin)
+            return _Execution(self.connection, ENGLISH + script, sink, limit, what).finish(stdin)
 
         result = self.connection.persist(once, repeat=repeat)
         if check and result.status != 0:
@@ -100,15 +99,16 @@ class _Execution:
         self,
         connection: Connection,
         script: str,
-        on_line: Callable[[str], None] | None,
+        sink: Callable[[bytes], None] | None,
         limit: float,
         what: str,
     ) -> None:
         self.connection = connection
         self.limit = limit
         self.what = what
-        self.on_line = on_line
+        self.sink = sink
         self.touched = time.monotonic()
+        self.drains: tuple[_Drain, ...] = ()
         # Whatever an rc file prints comes before the marker, and is dropped with it.
         self.marker = secrets.token_hex(8).encode()
         self.command = f"exec sh -c {quote(f'printf %s {self.marker.decode()}; ' + script)}"
@@ -120,6 +120,9 @@ class _Execution:
                 return self._talk(channel, stdin)
             finally:
                 channel.close()
+                # What comes late must not reach a sink that has gone on to the next attempt.
+                for drain in self.drains:
+                    drain.ended.wait(REST)
         except LINK_ERRORS as error:
             if isinstance(error, paramiko.ChannelException):
                 why = f"the server opens no further session (reason {error.code})"
@@ -132,8 +135,9 @@ class _Execution:
     def _talk(self, channel: paramiko.Channel, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
         channel.settimeout(POLL)
         channel.exec_command(self.command.encode("utf-8", "surrogateescape"))
-        out = _Drain(channel.recv, self.on_line, self.marker)
-        err = _Drain(channel.recv_stderr, self.on_line)
+        out = _Drain(channel.recv, self._moved, self.marker)
+        err = _Drain(channel.recv_stderr)
+        self.drains = (out, err)
         if stdin:
             self._feed(channel, stdin())
         with contextlib.suppress(OSError):
@@ -144,6 +148,11 @@ class _Execution:
         while not channel.status_event.wait(POLL) and self.connection.alive:
             self._watch_time(channel)
         return self._result(channel.exit_status, out, err)
+
+    def _moved(self, block: bytes) -> None:
+        self.touched = time.monotonic()
+        if self.sink:
+            self.sink(block)
 
     def _feed(self, channel: paramiko.Channel, blocks: Iterable[bytes]) -> None:
         for block in blocks:
@@ -189,19 +198,41 @@ class _Execution:
         return "the server closed the session's channel, or the shell was killed by a signal"
 
 
-class _Drain:
-    """Reads one stream of a channel to its end, in a thread of its own."""
+class Lines:
+    """Cuts a stream of bytes into lines of text; a character may come in two pieces."""
 
-    def __init__(
-        self, read: Callable[[int], bytes], on_line: Callable[[str], None] | None, skip: bytes = b""
-    ) -> None:
-        self.read = read
-        self.on_line = on_line
-        self.skip = skip
-        self.data = bytearray()
-        self.ended = threading.Event()
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.partial = ""
+
+    def feed(self, block: bytes) -> None:
+        """Tell each line that is complete now."""
+        *lines, self.partial = (self.partial + self.decoder.decode(block)).split("\n")
+        for line in lines:
+            self.tell(line.rstrip("\r"))
+
+    def end(self) -> None:
+        """Tell what has no newline behind it."""
+        if self.partial:
+            self.tell(self.partial)
+        self.partial = ""
+
+
+class _Drain:
+    """Reads one stream of a channel to its end, in a thread of its own.
+
+    sink: receives each block as it comes, from behind `marker` on.
+    """
+
+    def __init__(
+        self, read: Callable[[int], bytes], sink: Callable[[bytes], None] | None = None, marker: bytes = b""
+    ) -> None:
+        self.read = read
+        self.sink = sink
+        self.marker = marker
+        self.data = bytearray()
+        self.ended = threading.Event()
         threading.Thread(target=self._drain, daemon=True).start()
 
     def _drain(self) -> None:
@@ -213,23 +244,20 @@ class _Drain:
                     continue
                 if not block:
                     break
-                self.data += block
-                if self.on_line:
-                    self._tell(block)
+                self._take(block)
         except OSError:
             pass  # the channel is gone; whoever waits sees the missing exit status
         finally:
-            if self.on_line and self.partial:
-                self.on_line(self.partial)
             self.ended.set()
 
-    def _tell(self, block: bytes) -> None:
-        if self.skip:
-            _, marker, block = bytes(self.data).partition(self.skip)
-            if not marker:
+    def _take(self, block: bytes) -> None:
+        self.data += block
+        if self.sink is None:
+            return
+        if self.marker:
+            _, found, block = bytes(self.data).partition(self.marker)
+            if not found:
                 return
-            self.skip = b""
-        *lines, self.partial = (self.partial + self.decoder.decode(block)).split("\n")
-        for line in lines:
-            if self.on_line:
-                self.on_line(line.rstrip("\r"))
+            self.marker = b""
+        if block:
+            self.sink(block)

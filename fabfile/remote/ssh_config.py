@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fabric import Config
@@ -28,44 +28,51 @@ class Answer:
     config: SSHConfig
     jumps: tuple[str, ...] = ()  # in the order they are dialled
     identities_only: bool = False
-    raw: dict[str, list[str]] = field(default_factory=dict)
 
 
 def resolve(host: str, config: Config) -> Answer:
-    """Ask OpenSSH about `host` ([user@]host[:port] already taken apart); else what Fabric has read."""
+    """What applies to `host` (a name without user and port): OpenSSH's answer, else Fabric's own reading."""
+    return _answer(_ask_openssh(host, config) or _read_by_fabric(host, config))
+
+
+def _ask_openssh(host: str, config: Config) -> dict[str, list[str]] | None:
     ssh = shutil.which("ssh")
     if ssh is None or host.startswith("-"):
-        return Answer(config.base_ssh_config)
-    command = [ssh, "-G"]
-    if config._runtime_ssh_path:
-        command += ["-F", str(config._runtime_ssh_path)]
+        return None
+    chosen = ["-F", str(config._runtime_ssh_path)] if config._runtime_ssh_path else []
     try:
         done = subprocess.run(
-            [*command, host], capture_output=True, text=True, timeout=ASK_TIMEOUT, stdin=subprocess.DEVNULL
+            [ssh, "-G", *chosen, host],
+            capture_output=True,
+            text=True,
+            timeout=ASK_TIMEOUT,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return Answer(config.base_ssh_config)
-    if done.returncode != 0:
-        return Answer(config.base_ssh_config)
-    return _from_lines(done.stdout)
-
-
-def _from_lines(text: str) -> Answer:
-    raw: dict[str, list[str]] = {}
-    for line in text.splitlines():
+        return None
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
-        raw.setdefault(key.lower(), []).append(value)
+        found.setdefault(key.lower(), []).append(value)
+    return found if done.returncode == 0 else None
+
+
+def _read_by_fabric(host: str, config: Config) -> dict[str, list[str]]:
+    found = config.base_ssh_config.lookup(host)
+    return {key: value if isinstance(value, list) else [str(value)] for key, value in found.items()}
+
+
+def _answer(found: dict[str, list[str]]) -> Answer:
     defaults = {f"user {getpass.getuser()}", "port 22"}  # not to win over Fabric's own configuration
-    lines = [f"{key} {value}" for key in PASSED_ON for value in raw.get(key, []) if value != "none"]
+    lines = [f"{key} {value}" for key in PASSED_ON for value in found.get(key, []) if value != "none"]
     lines = [line for line in lines if line not in defaults]
-    for name in raw.get("identityfile", []):
+    for name in found.get("identityfile", []):
         path = Path(name).expanduser()
         if path.is_file():  # ssh -G also names the default keys, whether they exist or not
             lines.append(f'identityfile "{path}"')
-    jumps = [hop for hop in raw.get("proxyjump", ["none"])[0].split(",") if hop != "none"]
+    jumps = [hop.strip() for hop in found.get("proxyjump", ["none"])[0].split(",")]
     return Answer(
         SSHConfig.from_text("\n".join(["Host *", *lines])),
-        tuple(jumps),
-        raw.get("identitiesonly") == ["yes"],
-        raw,
+        tuple(hop for hop in jumps if hop != "none"),
+        found.get("identitiesonly") == ["yes"],
     )

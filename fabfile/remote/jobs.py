@@ -1,0 +1,221 @@
+"""Jobs: work on the host that does not need our connection.
+
+A job is a directory: `script`, `log` (what it prints), `process` (who runs it), `status` (its exit
+status, written by temp + rename). mkdir of the directory is the claim, so a job is started once,
+however often it is asked for: whoever asks again attaches to it and reads on from the byte it had.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+
+from ..errors import CommandFailed, CommandTimedOut, JobLost
+from .shell import LAST_LINES, Lines, Result, Shell, quote
+
+LOST = 251  # exit status of our follower where a job is gone without having ended
+UNSTARTED = 10  # seconds after which a claimed job without a process counts as lost
+END = "# end of script"
+LATE = "switchover: the deadline has passed"
+
+
+class Jobs:
+    """The jobs of one command on one host; `folder` is the beginning of their directories' names."""
+
+    def __init__(self, shell: Shell, folder: str, tell: Callable[[str], None]) -> None:
+        self.shell = shell
+        self.folder = folder
+        self.tell = tell
+        self.guard = ""
+
+    def run(
+        self,
+        name: str,
+        script: str,
+        what: str,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        repeatable: bool = True,
+    ) -> Result:
+        """Run `script` as the job `name`; see run(). Where the host kills what is detached, a
+        `repeatable` one is run again attached, and `tell` is told.
+        """
+        try:
+            return run(
+                self.shell, f"{self.folder}.{name}", script, what=what, guard=self.guard, on_line=on_line
+            )
+        except JobLost as error:
+            if not repeatable:
+                raise
+            self.tell(f"{what} was killed on the host ({error.why}); it is run again, attached")
+        return self.shell.run(f"{self.guard}sh -s", what=what, stdin=lambda: _blocks(f"{{ {script}\n}}\n"))
+
+    def end(self) -> None:
+        """End what still runs, and remove all traces."""
+        self.shell.run(
+            f'for J in {quote(self.folder)}.*; do ( {_CANCEL} ); rm -rf "$J"; done', what="Ending the jobs"
+        )
+
+
+def run(
+    shell: Shell,
+    folder: str,
+    script: str,
+    *,
+    what: str,
+    guard: str = "",
+    on_line: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+) -> Result:
+    """Start `script` as the job in `folder`, unless it was started before, and stay until it has ended.
+
+    guard:   a script that must succeed before a job is started (not before it is attached to).
+    on_line: receives each line it prints, stdout and stderr alike.
+    timeout: seconds after which the host itself ends the job and its children.
+    The Result's `out` is all that it printed. Raises CommandFailed, CommandTimedOut, ConnectionLost, and
+    JobLost where the job was killed from outside (a reboot; processes that don't survive a logout).
+    """
+    limit = shell.timeout if timeout is None else timeout
+    log = bytearray()
+    lines = Lines(on_line) if on_line else None
+
+    def receive(block: bytes) -> None:
+        log.extend(block)
+        if lines:
+            lines.feed(block)
+
+    def attach() -> Result:
+        start = _start(folder, guard, len(log), limit)
+        # The follower prints only what is new, so each attempt is a command of its own.
+        return shell.run(start, what=what, stdin=lambda: _blocks(script), sink=receive, timeout=limit + 60,
+                         check=False, repeat=False)  # fmt: skip
+
+    result = shell.connection.persist(attach)
+    if lines:
+        lines.end()
+    return _judge(Result(result.status, bytes(log), result.err), what, limit)
+
+
+def _judge(result: Result, what: str, limit: float) -> Result:
+    if result.status == LOST:
+        raise JobLost(
+            f"{what} was killed on the host before it ended.",
+            result.err.decode("utf-8", "replace").strip(),
+            "The host was restarted, or it ends processes at logout (systemd KillUserProcesses).",
+        )
+    if LATE.encode() in result.err:
+        raise CommandTimedOut(
+            f"{what} did not end.",
+            f"it was ended after {limit:g} s",
+            "Raise ssh.command_timeout if it needs longer.",
+        )
+    if result.status != 0:
+        said = (result.out.strip() or result.err.strip()).decode("utf-8", "replace").splitlines()
+        why = "\n".join(said[-LAST_LINES:]) or "(no output)"
+        raise CommandFailed(f"{what} failed.", f"exit status {result.status}: {why}")
+    return result
+
+
+def _blocks(script: str) -> Iterable[bytes]:
+    data = f"{script}\n{END}\n".encode("utf-8", "surrogateescape")
+    return (data[i : i + 65536] for i in range(0, len(data), 65536))
+
+
+def _start(folder: str, guard: str, offset: int, limit: float) -> str:
+    """Claim, start, follow: one command. The script comes on its stdin, whole before anything starts."""
+    upload = f"{folder}.{secrets.token_hex(4)}"
+    return f"""
+J={quote(folder)}; U={quote(upload)}
+if [ ! -d "$J" ]; then
+  {guard or ":"}
+  mkdir -p "${{J%/*}}" && cat > "$U" || exit 1
+  # A cut upload ends like a whole one; half a script must never run.
+  [ "$(tail -n 1 "$U")" = {quote(END)} ] || {{ rm -f "$U"; echo "the script came in part" >&2; exit 1; }}
+  if mkdir "$J" 2>/dev/null; then
+    mv "$U" "$J/script" || exit 1
+    : > "$J/log"
+    if command -v setsid >/dev/null 2>&1; then
+      setsid sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &
+    else
+      (trap '' HUP; sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &)
+    fi
+  else
+    rm -f "$U"; [ -d "$J" ] || {{ mkdir "$J"; exit 1; }}
+  fi
+fi
+offset={offset}
+{_FOLLOW}
+"""
+
+
+# Runs a job: $1 is its directory, $2 its deadline in seconds. All its processes are one group, so that
+# they can be ended together; the trap keeps this one alive to write down how it ended.
+_RUNNER = r"""
+J=$1
+unset LC_ALL
+[ -r "/proc/$$/stat" ] && start=$(sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20)
+echo "$$ ${start:-0} $(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)" > "$J/process.new"
+mv "$J/process.new" "$J/process"
+trap : TERM HUP INT
+sh "$J/script" > "$J/log" 2>&1 < /dev/null &
+child=$!
+(
+  trap 'kill $nap 2>/dev/null' TERM
+  sleep "$2" & nap=$!
+  wait $nap || exit
+  : > "$J/late"; kill -TERM -- -$$; sleep 5
+  echo 137 > "$J/status.new" && mv "$J/status.new" "$J/status"; kill -KILL -- -$$
+) &
+watch=$!
+wait $child; status=$?
+while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
+echo $status > "$J/status.new" && mv "$J/status.new" "$J/status"
+kill -TERM $watch 2>/dev/null
+:
+"""
+
+# Prints the log from $offset on until there is a status, and exits with it. Liveness is judged before the
+# status is looked for, so a job that ends in between is not taken for a lost one.
+_FOLLOW = rf"""
+alive() {{
+  [ -f "$J/process" ] || return 2
+  read -r pid start boot < "$J/process" || return 1
+  if [ -r "/proc/$pid/stat" ]; then
+    [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 20)" = "$start" ] || return 1
+    [ "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)" = "$boot" ]
+  elif [ -d /proc/self ]; then return 1
+  else kill -0 "$pid" 2>/dev/null; fi
+}}
+tell() {{
+  size=$(wc -c < "$J/log" 2>/dev/null || echo 0)
+  if [ "$size" -gt "$offset" ]; then
+    tail -c "+$((offset + 1))" "$J/log" | head -c "$((size - offset))"
+    offset=$size
+  fi
+}}
+turns=0
+while :; do
+  alive; living=$?
+  if [ -f "$J/status" ]; then
+    tell
+    [ ! -f "$J/late" ] || echo {quote(LATE)} >&2
+    exit "$(cat "$J/status")"
+  fi
+  tell
+  if [ $living = 1 ]; then echo "process $pid is gone and left no status" >&2; exit {LOST}; fi
+  if [ $living = 2 ] && [ $turns -gt {UNSTARTED * 5} ]; then echo "it was never started" >&2; exit {LOST}; fi
+  turns=$((turns + 1))
+  if [ $turns -lt 10 ]; then sleep 0.02 2>/dev/null || sleep 1; else sleep 0.2 2>/dev/null || sleep 1; fi
+done
+"""
+
+
+# Ends the job in $J and its children; they get 5 s before they are killed.
+_CANCEL = """
+  [ -f "$J/process" ] && [ ! -f "$J/status" ] || exit 0
+  read -r pid start boot < "$J/process"
+  kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
+  n=0; while [ ! -f "$J/status" ] && [ $n -lt 25 ]; do sleep 0.2 2>/dev/null || sleep 1; n=$((n + 1)); done
+  [ -f "$J/status" ] || kill -KILL -- "-$pid" 2>/dev/null
+  :
+"""
