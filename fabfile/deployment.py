@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import HostNotReady, LockLost, VerificationFailed
+from .errors import CommandFailed, HookFailed, HostNotReady, LockLost, VerificationFailed
 from .events import Progress, count
 from .release import copying, records, retention, shared, transfers
 from .release.lock import Owner
@@ -83,9 +83,13 @@ class Deployment(Work):
 
     @property
     def live_directory(self) -> str | None:
-        """The live release's directory, as the link says it; None where nothing is live."""
+        """The live release's directory, as the link says it; None where the link is missing or dangles."""
         target = self.state.target
-        return posixpath.normpath(posixpath.join(self.layout.deploy_to, target)) if target else None
+        if target is None or (
+            posixpath.dirname(target) == "releases" and self.live not in self.state.directories
+        ):
+            return None
+        return posixpath.normpath(posixpath.join(self.layout.deploy_to, target))
 
     def upload(self, target: str, folder: str) -> None:
         """Bring `target` up to the source."""
@@ -205,19 +209,25 @@ class Deployment(Work):
 
     def abandon(self) -> None:
         """A failed build: run after_failure, give the space back, keep a record that says so."""
+        if self.lock.number is None:
+            return
         self.jobs.end()
         if isinstance(self.result.error, LockLost):
             return  # somebody else is at work here now
         if self.record is not None:
             self.after_failure()
             # A release that was live for a moment stays, to be looked at; retention removes it later.
-            remove = "" if self.switched else f"rm -rf {quote(self.directory)}; "
+            live = f'[ "$(readlink {quote(self.layout.current)})" = {quote(f"releases/{self.id}")} ]'
+            remove = "" if self.switched else f"{live} || rm -rf {quote(self.directory)}; "
             failed = self.record.become(records.BAD if self.switched else records.FAILED)
-            self.host.shell.run(
-                f"{self.guard}{remove}rm -rf {quote(self.layout.incoming)}/*; "
-                f"{records.write(self.layout, failed)}",
-                what="Cleaning up",
-            )
+            try:
+                self.host.shell.run(
+                    f"{self.guard}{remove}rm -rf {quote(self.layout.incoming)}/*; "
+                    f"{records.write(self.layout, failed)}",
+                    what="Cleaning up",
+                )
+            except CommandFailed as error:
+                self.host.note("warn", f"{error.what} {error.why}")
         self.unlock()
 
     def after_failure(self) -> None:
@@ -229,7 +239,10 @@ class Deployment(Work):
             self.host.shell.run(f"[ -d {quote(self.directory)} ]", check=False, what="Looking").status == 0
         )
         folder = self.directory if there else self.layout.deploy_to
-        self.run_hooks("after_failure", commands, folder, self.id, self.source.revision)
+        try:
+            self.run_hooks("after_failure", commands, folder, self.id, self.source.revision)
+        except HookFailed as error:  # it must keep neither the lock nor the space
+            self.host.note("warn", f"{error.what} {error.why}")
 
     # The parts
 

@@ -431,7 +431,7 @@ class _Fleet(Generic[W]):
             do(work)
             return True
         except SwitchoverError as error:
-            told = error
+            told = work.lock_lost(error)
         except Exception as error:  # noqa: BLE001  (a bug of ours must not leave hosts locked or half switched)
             told = _bug(error)
         work.result.ok = False

@@ -79,7 +79,8 @@ class Work:
         try:
             yield lambda text: detail.__setitem__(0, text)
         except SwitchoverError as error:
-            told = self._lock_lost(error)
+            told = self.lock_lost(error)
+            told.hint = told.hint or _advice(told.why)
             emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
             raise told from error
         emit(StepFinished(self.host.name, name, self._took(name, started), detail[0]))
@@ -89,7 +90,8 @@ class Work:
         self.result.phases[name] = round(self.result.phases.get(name, 0) + seconds, 3)
         return seconds
 
-    def _lock_lost(self, error: SwitchoverError) -> SwitchoverError:
+    def lock_lost(self, error: SwitchoverError) -> SwitchoverError:
+        """The error as it is, or LockLost where it comes from the guard."""
         if not (isinstance(error, CommandFailed) and LOST in error.why):
             return error
         return LockLost(
@@ -217,10 +219,26 @@ class Work:
     def point_back(self, bad: Record | None) -> None:
         """Put back what was live before. Safe where the switch did not happen, or only half."""
         with self.step("switch back") as tell:
-            switch.point(self.host, self.layout, self.state.target, self.guard)
+            # Where the rename was refused, nothing is to be put back, and a second one would be refused too.
+            if self.host.files.readlink(self.layout.current) != self.state.target:
+                switch.point(self.host, self.layout, self.state.target, self.guard)
             tell(f"{self.state.live or 'nothing'} is live again")
         if bad:
             self.host.shell.run(f"{self.guard}{records.write(self.layout, bad)}", what="Writing the record")
+
+
+ADVICE = {
+    "No space left on device": "Free space (df -h) or inodes (df -i) there, or lower keep_releases.",
+    "Disk quota exceeded": "The account's quota is used up: free some of it, or have it raised.",
+    "Read-only file system": "The file system is mounted read-only: ask whoever runs the host.",
+    "Permission denied": "See who owns that path there (ls -ld), and make it writable for this account.",
+    "Operation not permitted": "See who owns that path there (ls -ld), and what the file system allows.",
+}
+
+
+def _advice(why: str) -> str:
+    """What to try when a command on the host gave one of the reasons that have a known cure."""
+    return next((advice for said, advice in ADVICE.items() if said in why), "")
 
 
 def _upwards(path: str) -> Iterator[str]:

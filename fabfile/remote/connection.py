@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import socket
 import threading
 import time
@@ -31,6 +32,9 @@ LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 
 # GCM is half as fast again as CTR (measured on loopback), and paramiko would choose CTR.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+# paramiko logs what it also raises; where nobody has set logging up, that would be tracebacks on stderr.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
 NEVER_REKEY = 1 << 44  # bytes; paramiko deadlocks when it re-keys while other channels are busy
 
 
@@ -239,11 +243,13 @@ def _explain(error: BaseException, connection: Connection) -> ConnectionFailed |
             reasons,
             "Check host and port; is sshd running there, and is the host up?",
         )
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or "No existing session" in str(error):
+        # The latter is how paramiko says that there was no greeting in time.
         return ConnectionFailed(
             cannot,
             f"no answer within {connection.rules.connect_timeout:g} s (ssh.connect_timeout)",
-            "A firewall may swallow the packets, or the host is down. Try another network.",
+            "A firewall may swallow the packets, the host may be down or overloaded, or no SSH server "
+            "listens on this port. Try another network.",
         )
     if isinstance(error, LINK_ERRORS):
         return ConnectionFailed(
