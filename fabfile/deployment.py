@@ -16,16 +16,16 @@ from __future__ import annotations
 import posixpath
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from .errors import CommandFailed, HookFailed, HostNotReady, LockLost, VerificationFailed
+from .errors import CommandFailed, ConnectionLost, HookFailed, HostNotReady, LockLost, VerificationFailed
 from .events import Progress, count
-from .release import copying, records, retention, shared, transfers
+from .release import copying, records, retention, shared, state, transfers
 from .release.lock import Owner
 from .release.manifest import Difference, Manifest
-from .release.observe import observe
+from .release.observe import digests, observe
 from .release.records import Record
 from .release.source import Source
 from .release.strategies import STRATEGIES
@@ -44,6 +44,7 @@ class Options:
 
     from_scratch: bool = False
     skip_health: bool = False
+    resume: bool = False
 
 
 class Deployment(Work):
@@ -68,6 +69,8 @@ class Deployment(Work):
         self.id = ""
         self.record: Record | None = None
         self._known: Known | None = None
+        self._uploaded: set[str] = set()
+        self._resumed = False
 
     # What a strategy sees (release.strategies.Build)
 
@@ -97,9 +100,10 @@ class Deployment(Work):
             known = self._known or self.strategy.known(self)
             choice = transfers.choose(self.host, self.settings.transfer)
             self.result.transfer = choice.transfer.name
-            place = Place(target, folder, f"{self.layout.incoming}/{self.id}")
+            place = Place(target, folder, *self._staging(self.source.tree))
             done = bring(self.host, self.jobs, place, known, self.source, choice.transfer, self._tally(known))
             self._count(done)
+            self._uploaded = {entry.path for entry in done.uploads if entry.kind == "file"}
             tell(
                 f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
                 f"{len(done.deleted)} deleted"
@@ -121,7 +125,7 @@ class Deployment(Work):
 
     def check_room(self) -> None:
         """Refuse what can't fit, before anything is uploaded."""
-        self._known = self.strategy.known(self)
+        self._known = self._own_known() or self.strategy.known(self)
         difference = self._known.difference(self.wanted)
         space, full = self.state.space, self.settings.copy == "full" or not self.host.facts.cp_reflink
         if space is None:
@@ -152,6 +156,10 @@ class Deployment(Work):
     def build(self, release: str) -> None:
         """Build the release and prove it, unseen by anybody."""
         self.id = self.result.release = release
+        self.jobs.folder = f"{self.layout.jobs}/{release}"
+        self._tidy()
+        if self._already_live():
+            return
         with self.step("compare"):
             self.check_room()
         self.record = Record(
@@ -163,6 +171,7 @@ class Deployment(Work):
             self.wanted.size,
             self.strategy.name,
             [*self.settings.shared.dirs, *self.settings.shared.files],
+            before=self.state.target,
         )
         self._write(self.record)
         self.strategy.build(self)
@@ -191,9 +200,9 @@ class Deployment(Work):
         assert self.record is not None
         self.record = self.record.become(records.LIVE)
         before = self.state.records.get(self.state.live or "")
-        now_good = (
-            [before.become(records.GOOD)] if before and before.state in (records.LIVE, records.READY) else []
-        )
+        # One that is live, but was only ready, has never proved itself: its deployment was cut short.
+        became = {records.LIVE: records.GOOD, records.READY: records.BAD}
+        now_good = [before.become(became[before.state])] if before and before.state in became else []
         self._write(self.record, *now_good)
         known = {**self.state.records, **{r.id: r for r in [self.record, *now_good]}}
         doomed = records.to_remove(known, self.settings.keep_releases, self.id, self.state.live)
@@ -211,6 +220,8 @@ class Deployment(Work):
         """A failed build: run after_failure, give the space back, keep a record that says so."""
         if self.lock.number is None:
             return
+        if isinstance(self.result.error, ConnectionLost):
+            return  # the lease runs out by itself, and what has arrived waits for the next try
         self.jobs.end()
         if isinstance(self.result.error, LockLost):
             return  # somebody else is at work here now
@@ -222,8 +233,7 @@ class Deployment(Work):
             failed = self.record.become(records.BAD if self.switched else records.FAILED)
             try:
                 self.host.shell.run(
-                    f"{self.guard}{remove}rm -rf {quote(self.layout.incoming)}/*; "
-                    f"{records.write(self.layout, failed)}",
+                    f"{self.guard}{remove}{self._give_space_back()}{records.write(self.layout, failed)}",
                     what="Cleaning up",
                 )
             except CommandFailed as error:
@@ -244,7 +254,57 @@ class Deployment(Work):
         except HookFailed as error:  # it must keep neither the lock nor the space
             self.host.note("warn", f"{error.what} {error.why}")
 
+    def when_left_alone(self, reason: str) -> str:
+        """See Work.when_left_alone."""
+        return (
+            records.write(self.layout, replace(self.record, state=records.BAD, note=reason))
+            if self.record
+            else ":"
+        )
+
     # The parts
+
+    def _staging(self, name: str) -> tuple[str, bool]:
+        """Where an upload is gathered, and whether an interrupted one has begun there."""
+        begun = self.jobs.turn == 1 and bool({name, f"{name}.rsync"} & self.state.incoming)
+        return f"{self.layout.incoming}/{name}", begun
+
+    def _tidy(self) -> None:
+        """Pick up what an interrupted deployment has left of this one; clear away what others have left."""
+        self._resumed = self.id in self.state.records
+        if self.state.jobs:
+            self.jobs.end_others()
+        ours = {self.source.tree, f"{self.source.tree}.rsync"}
+        if stale := sorted(self.state.incoming - ours):
+            names = " ".join(quote(f"{self.layout.incoming}/{name}") for name in stale)
+            self.host.shell.run(f"{self.guard}rm -rf {names}", what="Clearing away old uploads")
+        if self._resumed:
+            with self.step("resume"):
+                self.jobs.settle()
+
+    def _already_live(self) -> bool:
+        """Whether the deployment that we resume had switched here before it was cut."""
+        record = self.state.records.get(self.id)
+        if record is None or self.state.live != self.id:
+            return False
+        self.record = record
+        self.state = replace(self.state, target=record.before)
+        self.result.previous = self.state.live
+        self.tried_to_switch = self.switched = True
+        return True
+
+    def _own_known(self) -> Known | None:
+        """With strategy previous, a resumed release knows its own content once it was uploaded."""
+        if not self._resumed or self.strategy.name != "previous":
+            return None
+        manifest, doubtful = state.read_manifest(self.host, self.layout.state_of(self.id))
+        return Known(manifest, doubtful) if manifest else None
+
+    def _give_space_back(self) -> str:
+        """What has arrived is kept for the next try, unless it is space that we have run out of."""
+        why = self.result.error.why if self.result.error else ""
+        full = any(said in why for said in ("No space left", "quota exceeded"))
+        return f"rm -rf {quote(self.layout.incoming)}/*; " if full else ""
 
     def _link(self) -> None:
         """Link what is shared, put REVISION in, keep the manifest with the release."""
@@ -299,32 +359,61 @@ class Deployment(Work):
         return seeds
 
     def _verify(self) -> None:
-        """The release is what the manifest says, seen from both sides."""
+        """The release is what the manifest says, seen from both sides; what is not is sent again, once."""
+        with self.step("verify") as tell:
+            tell(self._see_release())
+            wrong = self._wrong()
+        if wrong:
+            self.host.note(
+                "warn", f"{count(len(wrong), 'path')} did not arrive as sent, sent again: {some(wrong)}"
+            )
+            self.jobs.turn += 1
+            self._known = Known(self.wanted, frozenset(wrong))
+            self.strategy.build(self)
+            self._link()
+            with self.step("verify"):
+                wrong = self._wrong()
+        if wrong:
+            raise VerificationFailed(
+                f"The new release on {self.host.name} is not what was deployed.",
+                f"{len(wrong)} paths are missing or differ, also after they were sent again: {some(wrong)}",
+                "Deploy with --from-scratch. If that does not help, the host's disk is to be checked.",
+            )
+
+    def _see_release(self) -> str:
+        seen = self.host.files.lstat(self.directory)
+        if seen is None or seen.kind != "dir":
+            raise VerificationFailed(
+                f"The new release is not there: {self.directory}.",
+                f"the shell has just made it, the check sees {seen.kind if seen else 'nothing'}",
+                "Shell and SFTP may see different trees: set ssh.sftp: off, and compare `ls` of both.",
+            )
+        return count(len(self.wanted), "path")
+
+    def _wrong(self) -> list[str]:
+        """The paths of the release that are not as they should be."""
         ours = [*self.settings.shared.dirs, *self.settings.shared.files]
         ours += [] if self.wanted.get("REVISION") else ["REVISION"]
-        with self.step("verify") as tell:
-            seen = self.host.files.lstat(self.directory)
-            if seen is None or seen.kind != "dir":
-                raise VerificationFailed(
-                    f"The new release is not there: {self.directory}.",
-                    f"the shell has just made it, the check sees {seen.kind if seen else 'nothing'}",
-                    "Run `fab diagnose`: shell and SFTP may see different trees.",
-                )
-            found = observe(self.host, self.directory, without=tuple(ours))
-            wrong = [e.path for e in self.wanted if not _matches(found.get(e.path), e)]
-            extra = [e.path for e in found if self.wanted.get(e.path) is None]
-            if wrong:
-                raise VerificationFailed(
-                    f"The new release on {self.host.name} is not what was deployed.",
-                    f"{len(wrong)} paths are missing or differ: {some(wrong)}",
-                    "The cache may have been changed by hand: deploy with --from-scratch, "
-                    "or see `fab cache-sync --verify`.",
-                )
-            if extra and self.strategy.name == "cache":
-                self.host.note(
-                    "warn", f"{len(extra)} paths in the cache are not from the source: {some(extra)}"
-                )
-            tell(count(len(self.wanted), "path"))
+        found = observe(self.host, self.directory, without=tuple(ours))
+        wrong = [e.path for e in self.wanted if not _matches(found.get(e.path), e)]
+        extra = [e.path for e in found if self.wanted.get(e.path) is None]
+        if extra and self.strategy.name == "cache":
+            self.host.note(
+                "warn", f"{count(len(extra), 'path')} in the cache not from the source: {some(extra)}"
+            )
+        return wrong or self._altered()
+
+    def _altered(self) -> list[str]:
+        """The files whose content, read on the host, is not what was sent."""
+        everything = self.settings.verify == "full" or self._resumed
+        files = [e for e in self.wanted if e.kind == "file" and (everything or e.path in self._uploaded)]
+        if not files:
+            return []
+        if not self.host.has("sha256sum"):
+            self.host.note("warn", "the host has no sha256sum: only sizes and modes are verified")
+            return []
+        found = digests(self.host, self.directory, [e.path for e in files])
+        return [e.path for e in files if found.get(e.path) != e.content]
 
     def _links_of_live(self) -> list[str]:
         record = self.state.records.get(self.state.live or "")

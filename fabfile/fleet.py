@@ -22,7 +22,7 @@ from .cache_sync import CacheSync
 from .deployment import Deployment, Options
 from .errors import ConfigError, NoSuchRelease, Stopped, SwitchoverError
 from .events import Listener, Output, StepFinished, StepStarted, silent
-from .release import hooks, lock, source
+from .release import hooks, lock, records, source
 from .release.layout import next_id, sort_key
 from .release.lock import Owner
 from .release.records import GOOD, LIVE, Record
@@ -93,7 +93,7 @@ def deploy(
             fleet = _Fleet([Deployment(host, settings, owner, halt, tree, options) for host in hosts], halt)
             if plan:
                 return fleet.outcome(fleet.each(Deployment.plan))
-            return _release(fleet, _common_id)
+            return _release(fleet, _id_to_resume if options.resume else _common_id)
 
 
 def rollback(
@@ -231,8 +231,10 @@ def _release(fleet: _Fleet[Any], choose: Callable[[list[Any]], str]) -> Outcome:
     )
     if failed:
         return fleet.outcome(failed, fleet.each(lambda work: work.abandon(), always=True))
-    failed = fleet.each(lambda work: work.switch()) or fleet.each(
-        lambda work: work.prove(), stop_others=False
+    failed = (
+        fleet.each(lambda work: work.switch())
+        or fleet.each(lambda work: work.prove(), stop_others=False)
+        or fleet.each(lambda work: work.confirm(), stop_others=False)
     )
     if failed:
         return _put_back(fleet, failed)
@@ -278,8 +280,25 @@ def _differ(fleet: _Fleet[Any], stuck: list[Work], first: SwitchoverError | None
 
 def _common_id(works: list[Deployment]) -> str:
     """One id for all hosts, later than any release on any of them."""
+    for work in works:
+        if cut := records.interrupted(work.state.records, work.source.revision):
+            work.host.note(
+                "info", f"{cut[-1].id}, of the same source, was interrupted: --resume would finish it"
+            )
     taken = set[str]().union(*(w.state.directories | set(w.state.records) for w in works))
     return next_id(taken)
+
+
+def _id_to_resume(works: list[Deployment]) -> str:
+    """The newest interrupted deployment of this source on any host. Raises NoSuchRelease."""
+    found = {r.id for w in works for r in records.interrupted(w.state.records, w.source.revision)}
+    if found:
+        return max(found, key=sort_key)
+    raise NoSuchRelease(
+        "There is no interrupted deployment of this source to resume.",
+        f"the source is {works[0].source.revision}",
+        "See `fab releases` for what was interrupted; deploy without --resume.",
+    )
 
 
 def _common_target(fleet: _Fleet[Rollback], to: str | None) -> str:
@@ -464,6 +483,7 @@ class _Fleet(Generic[W]):
     def outcome(self, failed: Sequence[W] = (), also: Sequence[W] = ()) -> Outcome:
         """Sum up."""
         for work in self.works:
+            work.lease.stop()
             work.result.reconnects = work.host.connection.reconnects
         results = [work.result for work in self.works]
         if not failed and not also:

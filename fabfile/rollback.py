@@ -31,6 +31,8 @@ class Rollback(Work):
 
     def build(self, release: str) -> None:
         """See that the release is whole."""
+        if self.state.jobs:
+            self.jobs.end_others()
         with self.step("verify"):
             manifest, _ = state.read_manifest(self.host, self.layout.state_of(release))
             if manifest is None:

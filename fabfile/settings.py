@@ -361,6 +361,13 @@ class Health:
 
 
 @dataclass(frozen=True, config=_FORBID_UNKNOWN)
+class Confirm:
+    """`within` seconds: a host that does not hear from us that long after the switch goes back by itself."""
+
+    within: Annotated[int, _whole(5, 3600)]
+
+
+@dataclass(frozen=True, config=_FORBID_UNKNOWN)
 class _Keys:
     """Everything config.yaml may say, but `environments`, whose sections are partial `_Keys`."""
 
@@ -377,6 +384,8 @@ class _Keys:
     ssh: Ssh = field(default_factory=Ssh)
     hooks: Hooks = field(default_factory=Hooks)
     health: Health | None = None
+    verify: Literal["uploaded", "full"] = "uploaded"
+    confirm: Confirm | None = None
 
 
 @dataclass(frozen=True, config=_FORBID_UNKNOWN)

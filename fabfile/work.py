@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .errors import CommandFailed, LockLost, Stopped, SwitchoverError
+from .errors import CommandFailed, HealthCheckFailed, LockLost, Stopped, SwitchoverError
 from .events import Output, StepFailed, StepFinished, StepStarted
-from .release import hooks, records, state, switch
+from .release import deadman, hooks, records, state, switch
 from .release.layout import Layout
-from .release.lock import LOST, Lock, Owner
+from .release.lock import LEASE, LOST, RENEW, Lease, Lock, Owner
 from .release.manifest import Difference
 from .release.records import Record
 from .remote.host import Host
@@ -62,6 +62,8 @@ class Work:
         self.jobs = Jobs(
             host.shell, f"{self.layout.jobs}/{owner.token}", lambda text: host.note("warn", text)
         )
+        within = settings.confirm.within if settings.confirm else LEASE
+        self.lease = Lease(self.lock, min(RENEW, within / 3))
         self.halt = halt
         self.result = HostResult(host.name)
         self.state: state.State = None  # type: ignore[assignment]
@@ -110,8 +112,10 @@ class Work:
         with self.step("connect") as tell:
             facts = self.host.facts
             tell(f"{facts.user} on {facts.machine}")
-        with self.step("lock"):
-            self.lock.take()
+        with self.step("lock") as tell:
+            if dead := self.lock.take():
+                tell(f"taken from {dead}, which has not given it back")
+            self.lease.start()
             self.jobs.guard = self.guard
         with self.step("check") as tell:
             tell(self._same_view())
@@ -167,13 +171,9 @@ class Work:
         """Give the lock back, if we have it."""
         if self.lock.number is not None:
             with self.step("unlock"):
+                self.lease.stop()
                 self.jobs.end()
                 self.lock.give_back()
-
-    def close(self) -> None:
-        """Let the connection go."""
-        self.result.reconnects = self.host.connection.reconnects
-        self.host.close()
 
     def run_hooks(
         self, name: str, commands: tuple[str, ...], folder: str, release: str, revision: str
@@ -209,9 +209,41 @@ class Work:
         """Make `release` live."""
         with self.step("switch") as tell:
             self.tried_to_switch = True
+            self._arm(release)
             switch.point(self.host, self.layout, f"releases/{release}", self.guard)
             self.switched = True
             tell(f"{self.state.live or 'nothing'} → {release}")
+
+    def _arm(self, release: str) -> None:
+        confirm, old = self.settings.confirm, self.state.target
+        if confirm is None:
+            return
+        deadman.arm(
+            self.host,
+            self.jobs,
+            self.layout,
+            release,
+            old,
+            self.lock.owner_file,
+            confirm.within,
+            self.when_left_alone(f"nothing was heard of us for {confirm.within} s after the switch"),
+        )
+
+    def when_left_alone(self, reason: str) -> str:
+        """What the host writes down when it goes back by itself."""
+        return ":"
+
+    def confirm(self) -> None:
+        """The new release has proved itself: disarm the timer. Raises HealthCheckFailed."""
+        if self.settings.confirm is None:
+            return
+        with self.step("confirm"):
+            if not deadman.disarm(self.host, self.jobs):
+                raise HealthCheckFailed(
+                    f"{self.host.name} has gone back by itself.",
+                    f"it heard nothing of us for {self.settings.confirm.within} s (confirm.within)",
+                    "See why the connection was lost; raise confirm.within if the network needs longer.",
+                )
 
     tried_to_switch = False  # from here on the link may be either
     switched = False

@@ -19,6 +19,7 @@ from . import common
         "ref": "The git revision to deploy, where the source is a repository.",
         "plan": "Say what would be added, changed and deleted on each host, and change nothing.",
         "skip_health": "Leave out the health check.",
+        "resume": "Finish an interrupted deployment of the same source.",
         "from_scratch": "Rebuild the cache from nothing, to rule out what directories have become.",
         "source": "The folder to deploy, without a configuration file.",
         "deploy_to": "Where to, on each host: an absolute path.",
@@ -32,6 +33,7 @@ def deploy(
     ref: str = "",
     plan: bool = False,
     skip_health: bool = False,
+    resume: bool = False,
     from_scratch: bool = False,
     source: str = "",
     deploy_to: str = "",
@@ -51,7 +53,7 @@ def deploy(
             deploy_to=deploy_to,
             source={"path": source} if source else ({"ref": ref} if ref else None),
         )
-        options = Options(from_scratch, skip_health)
+        options = Options(from_scratch, skip_health, resume)
         return fleet.deploy(
             settings, common.targets(c), plan=plan, options=options, listener=listener, config=c.config
         )

@@ -1,26 +1,36 @@
-"""One deployment at a time on a host.
+"""One deployment at a time on a host, under a lease.
 
 The lock is a row of numbered directories. `mkdir` of the next number takes it, a file `released` inside
 gives it back, and only the highest number counts. So nobody ever removes a lock that somebody else may
 have taken meanwhile: with rm + mkdir, two could win. The number is also what each later command checks.
+
+The owner touches its file now and then. A lock that was not touched for LEASE seconds of the host's own
+clock, and none of whose jobs runs any more, is free. So is one whose owner is provably dead: a process
+of this very machine that is not there any more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
 import secrets
 import socket
+import threading
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
-from ..errors import CommandFailed, HostNotReady, Locked
+from ..errors import CommandFailed, HostNotReady, Locked, SwitchoverError
 from ..remote.host import Host, write_file
+from ..remote.jobs import ALIVE
 from ..remote.shell import quote
 from .layout import Layout
 
 LOST = "switchover: the lock is no longer ours"
+LEASE = 90  # seconds without a sign of life after which nobody is held up any longer
+RENEW = 20.0  # seconds between two signs of life
 
 _TOP = """
 top=0
@@ -38,6 +48,7 @@ class Owner:
     time: str
     command: str
     token: str = field(default_factory=lambda: secrets.token_hex(12))
+    place: str = ""  # this boot of this machine or container: where the pid means something
 
     def __str__(self) -> str:
         return f"{self.user}@{self.machine} (pid {self.pid}) since {self.time}, running `{self.command}`"
@@ -45,9 +56,24 @@ class Owner:
 
 def me(command: str) -> Owner:
     """This process as an owner."""
-    return Owner(
-        _user(), socket.gethostname(), os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), command
-    )
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Owner(_user(), socket.gethostname(), os.getpid(), now, command, place=_place())
+
+
+def _place() -> str:
+    """Tells one boot of one machine or container from every other; "" where that can't be known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _dead(owner: Owner | None) -> bool:
+    """Whether the owner provably runs no more: its pid is one of this machine's, and nobody has it."""
+    if owner is None or not owner.place or owner.place != _place():
+        return False
+    return not Path(f"/proc/{owner.pid}").exists()
 
 
 def _user() -> str:
@@ -64,10 +90,25 @@ class Lock:
         self.owner = owner
         self.number: int | None = None
 
-    def take(self) -> None:
-        """Take it. Raises Locked with the owner's name, HostNotReady where deploy_to can't be written."""
+    def take(self) -> Owner | None:
+        """Take it; whom it was taken from, if its last owner had not given it back.
+
+        Raises Locked with the owner's name, HostNotReady where deploy_to can't be written.
+        """
+        outcome, owner = self._try()
+        if outcome == "held" and _dead(owner):
+            assert owner is not None
+            release(self.host, self.layout, owner)
+            before = owner
+            outcome, owner = self._try()
+            owner = owner or before
+        if outcome == "held":
+            raise locked(self.host.name, owner)
+        return owner
+
+    def _try(self) -> tuple[str, Owner | None]:
         try:
-            said = self.host.shell.run(self._taking(), what="Taking the lock").text.split("\t", 1)
+            said = self.host.shell.run(self._taking(), what="Taking the lock").text.split("\t", 2)
         except CommandFailed as error:
             user, root = self.host.facts.user, quote(self.layout.deploy_to)
             raise HostNotReady(
@@ -75,9 +116,15 @@ class Lock:
                 error.why,
                 f"Make it writable for {user}: mkdir -p {root} && chown {user} {root}",
             ) from error
-        if said[0] != "taken":
-            raise locked(self.host.name, _owner(said[1] if len(said) > 1 else ""))
-        self.number = int(said[1])
+        if said[0] == "taken":
+            self.number = int(said[1])
+        return said[0], _owner(said[-1])
+
+    def renew(self) -> None:
+        """A sign of life, by the host's clock."""
+        if self.number is not None:
+            mine = quote(self.owner_file)
+            self.host.shell.run(f"[ ! -f {mine} ] || touch {mine}", repeat=False, timeout=RENEW, check=False)
 
     @property
     def guard(self) -> str:
@@ -88,7 +135,7 @@ class Lock:
         newer = f"{self.layout.locks}/{self.number + 1}"
         return (
             f"if [ ! -d {quote(mine)} ] || [ -e {quote(mine + '/released')} ] || [ -d {quote(newer)} ]; "
-            f"then echo {quote(LOST)} >&2; exit 75; fi; "
+            f"then echo {quote(LOST)} >&2; exit 75; fi; touch {quote(mine + '/owner')}; "
         )
 
     @property
@@ -109,22 +156,34 @@ class Lock:
         return f"""
 mkdir -p {folders} {quote(own.cache_state)} && cd {quote(own.locks)} || exit 1
 {_TOP}
+{_EXPIRED}
+from=
+held() {{ printf 'held\\t'; cat "$1/owner" 2>/dev/null; exit 0; }}
 if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then
-  if grep -q {self.owner.token} "$top/owner" 2>/dev/null; then printf 'taken\\t%s' "$top"; exit 0; fi
-  printf 'held\\t'; cat "$top/owner" 2>/dev/null; exit 0
+  if grep -q {self.owner.token} "$top/owner" 2>/dev/null; then printf 'taken\\t%s\\t' "$top"; exit 0; fi
+  expired || held "$top"
+  from=$(cat "$top/owner" 2>/dev/null); : > "$top/released"
 fi
 mine=$((top + 1))
-mkdir "$mine" 2>/dev/null || {{
-  [ -d "$mine" ] || {{ mkdir "$mine"; exit 1; }}
-  printf 'held\\t'; cat "$mine/owner" 2>/dev/null; exit 0
-}}
+mkdir "$mine" 2>/dev/null || {{ [ -d "$mine" ] || {{ mkdir "$mine"; exit 1; }}; held "$mine"; }}
 cd "$mine" && {write_file("owner", json.dumps(asdict(self.owner)))} && cd .. || exit 1
 {_TOP}
-if [ "$top" != "$mine" ]; then
-  : > "$mine/released"; printf 'held\\t'; cat "$top/owner" 2>/dev/null; exit 0
-fi
+if [ "$top" != "$mine" ]; then : > "$mine/released"; held "$top"; fi
 for d in *; do case $d in *[!0-9]*) ;; *) [ "$d" -lt "$mine" ] && rm -rf "$d" ;; esac; done
-printf 'taken\\t%s' "$mine"
+printf 'taken\\t%s\\t%s' "$mine" "$from"
+"""
+
+
+# Whether the lock $top has run out: no sign of life for the lease's time, and no job that runs.
+_EXPIRED = f"""
+{ALIVE}
+expired() {{
+  last=$(stat -c %Y "$top/owner" 2>/dev/null || stat -c %Y "$top" 2>/dev/null) || return 1
+  [ $(($(date +%s) - last)) -gt {LEASE} ] || return 1
+  for J in ../jobs/*; do
+    if [ -d "$J" ] && [ ! -f "$J/status" ] && alive; then return 1; fi
+  done
+}}
 """
 
 
@@ -133,7 +192,8 @@ def locked(host: str, owner: Owner | None) -> Locked:
     return Locked(
         f"{host} is locked by another deployment.",
         f"held by {owner}" if owner else "it was taken a moment ago; its owner has not signed it yet",
-        "Wait for it to end. If it can't be alive any more, `fab unlock --force` breaks the lock.",
+        f"Wait for it to end. One that was killed holds it for {LEASE} s, or as long as its jobs run; "
+        "`fab unlock --force` breaks the lock at once.",
     )
 
 
@@ -156,6 +216,39 @@ def force(host: Host, layout: Layout) -> None:
         '[ "$top" -eq 0 ] || echo broken > "$top/released"',
         what="Breaking the lock",
     )
+
+
+def release(host: Host, layout: Layout, owner: Owner) -> None:
+    """Release the lock in the name of an owner that is dead; nobody else's."""
+    mine = f'grep -q {quote(owner.token)} "$top/owner"'
+    host.shell.run(
+        f'cd {quote(layout.locks)} || exit 0\n{_TOP}\n{mine} && : > "$top/released"; :',
+        what="Releasing a dead owner's lock",
+    )
+
+
+class Lease:
+    """Renews a lock in a thread of its own, until it is stopped."""
+
+    def __init__(self, lock: Lock, every: float = RENEW) -> None:
+        self.lock = lock
+        self.every = every  # seconds
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._run, name="lease", daemon=True).start()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every):
+            # A failure is of no consequence: whatever the main thread does next meets it too.
+            with contextlib.suppress(SwitchoverError):
+                if self.lock.host.connection.alive:
+                    self.lock.renew()
 
 
 def _owner(text: str) -> Owner | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 import stat
+from collections.abc import Iterable
 
 from ..remote.host import Host
 from ..remote.shell import quote
+from .apply import batches
 from .manifest import Entry, Manifest
 
 
@@ -28,6 +30,12 @@ def observe(host: Host, directory: str, *, hashed: bool = False, without: tuple[
         path = path.removeprefix("./")
         entries.append(_entry(path, int(mode, 16), int(size), int(mtime), targets, digests))
     return Manifest(entries)
+
+
+def digests(host: Host, directory: str, paths: Iterable[str]) -> dict[str, str]:
+    """The sha256 of these files below `directory`, read on the host."""
+    commands = [f"cd {quote(directory)}", *batches("sha256sum --", paths)]
+    return dict(_sums(host.run_lines(commands, "Reading back what was uploaded").text))
 
 
 def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...]) -> str:

@@ -30,6 +30,8 @@ class Record:
     shared: list[str] = field(default_factory=list)
     # Somebody rolled back from it: a plain rollback does not return to it, `--to` does.
     left: bool = False
+    before: str | None = None  # what `current` said when the deployment began
+    note: str = ""  # why it is bad, where the host itself decided that
 
     def become(self, state: str) -> Record:
         """The same with another state."""
@@ -56,6 +58,12 @@ def write(layout: Layout, *records: Record) -> str:
             f"mkdir -p {quote(folder)} && {write_file(folder + '/record.json', record.dumps() + chr(10))}"
         )
     return " && ".join(parts) or ":"
+
+
+def interrupted(records: Mapping[str, Record], revision: str) -> list[Record]:
+    """Deployments of `revision` that were neither finished nor given up, oldest first."""
+    open_ones = [r for r in records.values() if r.state in (BUILDING, READY) and r.revision == revision]
+    return sorted(open_ones, key=lambda r: sort_key(r.id))
 
 
 def rollback_target(records: Mapping[str, Record], live: str | None, wanted: str | None) -> Record:

@@ -35,11 +35,13 @@ class Source:
     root: Path
     manifest: Manifest
     seeds: Manifest
-    revision: str
+    revision: str  # what people call it: a commit, else `tree`
+    tree: str  # a name for exactly this content
 
-    def read(self, entry: Entry) -> Iterator[bytes]:
+    def read(self, entry: Entry, skip: int = 0) -> Iterator[bytes]:
         """The blocks of a file: exactly `entry.size` bytes with `entry.content` as their sha256.
 
+        skip: bytes at the beginning that are read, but not given.
         Raises SourceError when the file is no longer what was scanned.
         """
         digest, size = hashlib.sha256(), 0
@@ -50,11 +52,21 @@ class Source:
                     size += len(block)
                     if size > entry.size:
                         break
-                    yield block
+                    if size > skip:
+                        yield block[max(0, len(block) - (size - skip)) :]
         except OSError as error:
             raise _changed(entry.path, str(error)) from error
         if size != entry.size or digest.hexdigest() != entry.content:
             raise _changed(entry.path, f"{entry.size} bytes were scanned, now its content is another")
+
+    def digest_of_first(self, entry: Entry, size: int) -> str:
+        """The sha256 of a file's first `size` bytes, in hex."""
+        digest = hashlib.sha256()
+        with (self.root / entry.path).open("rb") as file:
+            while size > 0 and (block := file.read(min(BLOCK, size))):
+                digest.update(block)
+                size -= len(block)
+        return digest.hexdigest()
 
 
 def _changed(path: str, why: str) -> SourceError:
@@ -99,7 +111,8 @@ def scan(root: Path, exclude: Sequence[str], shared: Iterable[str], revision: st
         entries = list(pool.map(lambda path: _entry(root, path), paths))
     manifest, seeds = _split(entries, set(shared))
     _refuse_odd(manifest, seeds, shared)
-    return Source(root, manifest, seeds, revision or manifest.revision())
+    tree = manifest.revision()
+    return Source(root, manifest, seeds, revision or tree, tree)
 
 
 def _walk(root: Path, excluded: GitIgnoreSpec, folder: str = "") -> Iterator[str]:

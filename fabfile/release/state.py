@@ -17,7 +17,9 @@ from .records import Record
 
 @dataclass(frozen=True)
 class State:
-    """current_kind: link, none, dir or file. target: what the link says. directories: names in releases/."""
+    """current_kind: link, none, dir or file. target: what the link says. directories: names in releases/.
+    incoming, jobs: what interrupted commands have left: staging directories, and jobs, running or not.
+    """
 
     current_kind: str
     target: str | None
@@ -25,6 +27,8 @@ class State:
     records: dict[str, Record]
     shared_present: frozenset[str]
     space: Space | None
+    incoming: frozenset[str]
+    jobs: frozenset[str]
     deploy_to_kind: str
     damaged: tuple[str, ...] = ()
 
@@ -68,6 +72,8 @@ def read(host: Host, layout: Layout, shared: Iterable[str] = ()) -> State:
         dict(sorted(records.items())),
         frozenset(row[1] for row in rows if row[0] == "shared"),
         parse_space(df) if df else None,
+        frozenset(row[1] for row in rows if row[0] == "incoming"),
+        frozenset(row[1] for row in rows if row[0] == "jobs"),
         found["root"][0],
         tuple(damaged),
     )
@@ -120,6 +126,9 @@ for f in "$root"/.switchover/releases/*/record.json; do
   [ -f "$f" ] || continue
   id=${{f%/record.json}}; printf 'record\\t%s\\t%s\\n' "${{id##*/}}" "$(cat "$f")"
 done
+for kind in incoming jobs; do for d in "$root/.switchover/$kind"/*/; do
+  d=${{d%/}}; [ -d "$d" ] && printf '%s\\t%s\\n' "$kind" "${{d##*/}}"
+done; done
 p=$root; while [ ! -d "$p" ] && [ -n "$p" ]; do p=${{p%/*}}; done
 df -Pk "${{p:-/}}" 2>/dev/null | sed 's/^/df\t/'
 df -Pi "${{p:-/}}" 2>/dev/null | sed 's/^/df\t/'

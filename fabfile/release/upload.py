@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..remote.host import Host
@@ -12,8 +12,11 @@ from ..remote.jobs import Jobs
 from ..remote.shell import ENGLISH, quote
 from . import apply
 from .manifest import Difference, Entry, Manifest, escape
+from .observe import observe
 from .source import Source
 from .transfers import Tally, Transfer
+
+RESUME_FROM = 8 << 20  # bytes that must have arrived for a file to be worth going on with
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,14 @@ class Known:
 class Place:
     """A directory to bring up to date, and where its manifest is kept ("" : nowhere).
 
-    staging: an unused directory on the same file system.
+    staging:  a directory on the same file system, for nothing but this source.
+    begun:    whether an earlier command has left something of this very source in `staging`.
     """
 
     target: str
     state: str
     staging: str
+    begun: bool = False
 
 
 def bring(
@@ -62,12 +67,63 @@ def bring(
     if not difference and known.manifest is not None:
         return difference
     if difference.uploads:
-        transfer.fill(source, difference.uploads, place.staging, tally)
+        fill(host, transfer, source, difference.uploads, place, tally)
     if place.state:
         _send_manifest(host, place.state, wanted)
     script = "\n".join([ENGLISH, "set -e", *_commands(place, known, difference)])
     jobs.run(f"apply-{posixpath.basename(place.staging)}", script, "Putting the upload in its place")
     return difference
+
+
+def fill(
+    host: Host, transfer: Transfer, source: Source, entries: Sequence[Entry], place: Place, tally: Tally
+) -> None:
+    """Bring `entries` into the staging directory. What arrived whole in an earlier attempt is not sent
+    again, and a large file that arrived in part goes on where it was.
+    """
+    total = sum(entry.size for entry in entries)
+    begun = [place.begun]
+
+    def attempt() -> None:
+        arrived = observe(host, place.staging) if begun[0] else Manifest()
+        begun[0] = True
+        missing = [entry for entry in entries if not _whole(arrived.get(entry.path), entry)]
+        for entry in missing.copy():
+            if _resume(host, source, entry, arrived.get(entry.path), place.staging):
+                missing.remove(entry)
+        files, size = len(entries) - len(missing), total - sum(entry.size for entry in missing)
+        if missing:
+            transfer.send(source, missing, place.staging, lambda done, sent: tally(files + done, size + sent))
+
+    host.connection.persist(attempt)
+
+
+def _whole(found: Entry | None, wanted: Entry) -> bool:
+    """Whether a file has arrived whole: each transfer sets mode and time after the last byte."""
+    if found is None or not found.same_shape(wanted):
+        return False
+    return wanted.kind == "link" or found.mtime == wanted.mtime
+
+
+def _resume(host: Host, source: Source, entry: Entry, found: Entry | None, staging: str) -> bool:
+    """Append what is missing of a large file; whether it is whole now, by its checksum."""
+    if found is None or found.kind != "file" or entry.kind != "file" or not host.has("sha256sum"):
+        return False
+    if found.size < RESUME_FROM or found.size > entry.size:
+        return False
+    name = quote(f"{staging}/{entry.path}")
+    # The prefix is compared before anything is sent: it may be of another try's content.
+    prefix = host.shell.run(f"sha256sum < {name}", what="Checking a part of an upload").text.split()[0]
+    if prefix != source.digest_of_first(entry, found.size):
+        return False
+    script = (
+        f"cat >> {name} && chmod {entry.mode:o} {name} && "
+        f"{{ touch -d @{entry.mtime} {name} 2>/dev/null || :; }} && sha256sum < {name}"
+    )
+    done = host.shell.run(
+        script, what="Going on with an upload", stdin=lambda: source.read(entry, found.size), repeat=False
+    )
+    return done.text.split()[0] == entry.content
 
 
 def _send_manifest(host: Host, folder: str, manifest: Manifest) -> None:
@@ -96,7 +152,7 @@ def _commands(place: Place, known: Known, difference: Difference) -> Iterator[st
         folder = place.state
         yield f"mv -f {quote(folder + '/manifest.new')} {quote(folder + '/manifest')}"
         yield f"rm -f {quote(folder + '/touched')}"
-    yield f"cd / && rm -rf {quote(place.staging)}"
+    yield f"cd / && rm -rf {quote(place.staging)} {quote(place.staging + '.rsync')}"
 
 
 def _anew(place: Place, difference: Difference) -> Iterator[str]:

@@ -138,6 +138,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                     break
                 if not self.alive:
                     self.reopen(cause)
+                else:  # only a channel died: leave the server time to tidy up
+                    self._pause(min(0.1 * 2**turn, 5))
         raise ConnectionLost(
             f"The connection to {self.original_host} kept dying.",
             f"{turn} reconnections did not help; last: {cause}",
@@ -146,6 +148,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
 
     def reopen(self, cause: str) -> None:
         """Connect again, with backoff, inside the reconnect window; counts and reports it."""
+        with self._opening:  # the lease's thread may come here too
+            if not self.alive:
+                self._reopen(cause)
+
+    def _reopen(self, cause: str) -> None:
         started = time.monotonic()
         window = self.rules.reconnect
         self.client.close()

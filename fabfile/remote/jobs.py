@@ -7,6 +7,7 @@ however often it is asked for: whoever asks again attaches to it and reads on fr
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterable
 
@@ -27,6 +28,7 @@ class Jobs:
         self.folder = folder
         self.tell = tell
         self.guard = ""
+        self.turn = 1  # raised where the same work has to be done once more
 
     def run(
         self,
@@ -50,11 +52,40 @@ class Jobs:
             self.tell(f"{what} was killed on the host ({error.why}); it is run again, attached")
         return self.shell.run(f"{self.guard}sh -s", what=what, stdin=lambda: _blocks(f"{{ {script}\n}}\n"))
 
+    def place(self, name: str, script: str) -> str:
+        """The directory of a job: a job is the same only if its script is."""
+        digest = hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        return f"{self.folder}.{name}-{digest}-{self.turn}"
+
+    def start(self, name: str, script: str, what: str) -> None:
+        """Start a job and leave it to itself; it ends by its own, or with end()."""
+        command = _start(self.place(name, script), self.guard, int(self.shell.timeout) + 86400, "exit 0")
+        self.shell.run(command, what=what, stdin=lambda: _blocks(script))
+
+    def settle(self) -> None:
+        """Wait for jobs of an interrupted command that still run; forget those that did not end well."""
+        script = f"""{ALIVE}
+for J in {quote(self.folder)}.*; do
+  [ -d "$J" ] || continue
+  n=0; while [ ! -f "$J/status" ] && alive && [ $n -lt {int(self.shell.timeout * 2)} ]; do
+    sleep 0.5 2>/dev/null || sleep 1; n=$((n + 1)); [ $((n % 8)) != 0 ] || echo >&2
+  done
+  [ "$(cat "$J/status" 2>/dev/null)" = 0 ] || rm -rf "$J"
+done"""
+        self.shell.run(script, what="Waiting for the interrupted jobs")
+
     def end(self) -> None:
         """End what still runs, and remove all traces."""
-        self.shell.run(
-            f'for J in {quote(self.folder)}.*; do ( {_CANCEL} ); rm -rf "$J"; done', what="Ending the jobs"
-        )
+        self.shell.run(_end(f"{quote(self.folder)}.*"), what="Ending the jobs")
+
+    def end_others(self) -> None:
+        """The same for the jobs of all other commands; only for whoever holds the lock."""
+        base = self.folder.rpartition("/")[0]
+        self.shell.run(_end(f"{quote(base)}/*", f"{quote(self.folder)}.*"), what="Ending abandoned jobs")
+
+
+def _end(pattern: str, spared: str = "''") -> str:
+    return f'for J in {pattern}; do case $J in {spared}) ;; *) ( {_CANCEL} ); rm -rf "$J" ;; esac; done'
 
 
 def run(
@@ -85,7 +116,7 @@ def run(
             lines.feed(block)
 
     def attach() -> Result:
-        start = _start(folder, guard, len(log), limit)
+        start = _start(folder, guard, limit, f"offset={len(log)}\n{_FOLLOW}")
         # The follower prints only what is new, so each attempt is a command of its own.
         return shell.run(start, what=what, stdin=lambda: _blocks(script), sink=receive, timeout=limit + 60,
                          check=False, repeat=False)  # fmt: skip
@@ -121,8 +152,8 @@ def _blocks(script: str) -> Iterable[bytes]:
     return (data[i : i + 65536] for i in range(0, len(data), 65536))
 
 
-def _start(folder: str, guard: str, offset: int, limit: float) -> str:
-    """Claim, start, follow: one command. The script comes on its stdin, whole before anything starts."""
+def _start(folder: str, guard: str, limit: float, then: str) -> str:
+    """Claim, start, and `then`: one command. The script comes on its stdin, whole before anything starts."""
     upload = f"{folder}.{secrets.token_hex(4)}"
     return f"""
 J={quote(folder)}; U={quote(upload)}
@@ -143,8 +174,7 @@ if [ ! -d "$J" ]; then
     rm -f "$U"; [ -d "$J" ] || {{ mkdir "$J"; exit 1; }}
   fi
 fi
-offset={offset}
-{_FOLLOW}
+{then}
 """
 
 
@@ -174,10 +204,9 @@ kill -TERM $watch 2>/dev/null
 :
 """
 
-# Prints the log from $offset on until there is a status, and exits with it. Liveness is judged before the
-# status is looked for, so a job that ends in between is not taken for a lost one.
-_FOLLOW = rf"""
-alive() {{
+# Whether the process of the job in $J lives: 0 yes, 1 no, 2 none was written down.
+ALIVE = r"""
+alive() {
   [ -f "$J/process" ] || return 2
   read -r pid start boot < "$J/process" || return 1
   if [ -r "/proc/$pid/stat" ]; then
@@ -185,7 +214,14 @@ alive() {{
     [ "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)" = "$boot" ]
   elif [ -d /proc/self ]; then return 1
   else kill -0 "$pid" 2>/dev/null; fi
-}}
+}
+"""
+
+# Prints the log from $offset on until there is a status, and exits with it. Liveness is judged before the
+# status is looked for, so a job that ends in between is not taken for a lost one. A newline on stderr now
+# and then is traffic on this channel, which sshd's ChannelTimeout wants to see.
+_FOLLOW = rf"""
+{ALIVE}
 tell() {{
   size=$(wc -c < "$J/log" 2>/dev/null || echo 0)
   if [ "$size" -gt "$offset" ]; then
@@ -205,6 +241,7 @@ while :; do
   if [ $living = 1 ]; then echo "process $pid is gone and left no status" >&2; exit {LOST}; fi
   if [ $living = 2 ] && [ $turns -gt {UNSTARTED * 5} ]; then echo "it was never started" >&2; exit {LOST}; fi
   turns=$((turns + 1))
+  [ $((turns % 8)) != 0 ] || echo >&2
   if [ $turns -lt 10 ]; then sleep 0.02 2>/dev/null || sleep 1; else sleep 0.2 2>/dev/null || sleep 1; fi
 done
 """

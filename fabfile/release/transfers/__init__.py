@@ -1,7 +1,7 @@
 """Ways to bring files into a staging directory on the host.
 
-Each fills an empty directory with the given entries and nothing else; what happens to them there is
-the same for all (see ../apply.py). So a transfer that is cut leaves nothing but a staging directory.
+What happens to the files there is the same for all (see ../apply.py), so a transfer that is cut leaves
+nothing but a staging directory, from which the next attempt goes on (see ../upload.py).
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ class Transfer(Protocol):
 
     name: str
 
-    def fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
-        """Put `entries` (files and links) of `source` below `staging`, which exists and is empty."""
+    def send(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
+        """Put `entries` (files and links) of `source` below `staging`, over what may be there of them.
+
+        A file's mode and time are set after its last byte. Raises LinkLost when the link dies: the
+        caller reconnects, looks what has arrived, and sends the rest.
+        """
 
 
 @dataclass(frozen=True)

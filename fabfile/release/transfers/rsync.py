@@ -20,13 +20,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import CommandFailed, CommandTimedOut
+from ...errors import CommandFailed, CommandTimedOut, LinkLost
 from ...remote.connection import Connection
 from ...remote.host import Host
 from ...remote.shell import quote
 from ..manifest import Entry
 from ..source import Source
 from . import Tally
+
+# rsync(1), EXIT VALUES: errors of socket I/O and of the protocol stream, time-outs; 255 is ssh's own.
+LINK_STATUS = (10, 12, 30, 35, 255)
+FINAL = ("Permission denied (", "Host key verification failed")  # trying again would not help
 
 
 class RsyncTransfer:
@@ -49,26 +53,28 @@ class RsyncTransfer:
             return "the host has no `rsync`"
         return ""
 
-    def fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
-        """See Transfer.fill."""
+    def send(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
+        """See Transfer.send."""
         with tempfile.TemporaryDirectory(prefix="switchover-") as folder:
             names = Path(folder) / "files"
             # ./ because rsync takes a name that starts with # or ; for a comment.
             names.write_bytes(b"".join(b"./" + os.fsencode(e.path) + b"\0" for e in entries))
             config = Path(folder) / "ssh_config"
             config.write_text(_ssh_config(self.host.connection))
-            self.host.connection.persist(lambda: self._once(source, names, config, staging))
+            self._rsync(source, names, config, staging)
         tally(len(entries), sum(e.size for e in entries))
 
-    def _once(self, source: Source, names: Path, config: Path, staging: str) -> None:
-        where = quote(staging)
-        self.host.shell.run(f"rm -rf {where} && mkdir -p {where}", what="Preparing the upload")
+    def _rsync(self, source: Source, names: Path, config: Path, staging: str) -> None:
+        # What is not whole yet lies beside the staging directory, and rsync goes on with it.
+        aside = quote(f"{staging}.rsync")
+        self.host.shell.run(f"mkdir -p {quote(staging)} {aside}", what="Preparing the upload")
         # -s: the remote path is not given to the remote shell. No -r: the list names every entry.
         # -I: never skip by size and time. --no-implied-dirs would need every folder in the list.
         keepalive = self.host.connection.rules.keepalive
         silence = max(1, round(keepalive.interval * keepalive.count))
         options = (
-            f"-l -s -I --no-r --whole-file --from0 --files-from={shlex.quote(str(names))} --timeout={silence}"
+            f"-l -s -I --no-r --from0 --files-from={shlex.quote(str(names))} --timeout={silence} "
+            f"--temp-dir={aside} --partial-dir={aside}"
         )
         _patchwork("transfers").rsync(
             _LocalRunner(self.host),
@@ -128,10 +134,13 @@ class _LocalRunner:
                     f"no end after {self.timeout:g} s",
                     "Raise ssh.command_timeout.",
                 ) from error
+        why = f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}"
+        if process.returncode in LINK_STATUS and not any(word in why for word in FINAL):
+            raise LinkLost("The connection of rsync died.", why)
         if process.returncode:
             raise CommandFailed(
                 f"rsync to {self.name} failed.",
-                f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}",
+                why,
                 "Set transfer: stream, which needs neither rsync nor ssh on this machine.",
             )
 

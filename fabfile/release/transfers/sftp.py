@@ -29,11 +29,8 @@ class SftpTransfer:
     def __init__(self, host: Host) -> None:
         self.host = host
 
-    def fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
-        """See Transfer.fill. Raises FilesError where there is no SFTP."""
-        self.host.connection.persist(lambda: self._fill(source, entries, staging, tally))
-
-    def _fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
+    def send(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
+        """See Transfer.send. Raises FilesError where there is no SFTP."""
         self._prepare(entries, staging)
         requests = self._open()
         view = self.host.files.sftp.view
@@ -63,19 +60,23 @@ class SftpTransfer:
             ) from error
 
     def _prepare(self, entries: Sequence[Entry], staging: str) -> None:
-        """Empty the staging directory, make its directories and links."""
+        """Make the directories and links."""
         folders = sorted({posixpath.dirname(e.path) for e in entries} - {""})
         links = [e for e in entries if e.kind == "link"]
         self.host.run_lines(
             [
-                f"rm -rf {quote(staging)}",
                 f"mkdir -p {quote(staging)}",
                 f"cd {quote(staging)}",
                 *(f"mkdir -p {quote('./' + folder)}" for folder in folders),
-                *(f"ln -s -- {quote(link.content)} {quote('./' + link.path)}" for link in links),
+                *(_link_command(link) for link in links),
             ],
             "Preparing the upload",
         )
+
+
+def _link_command(link: Entry) -> str:
+    name = quote(f"./{link.path}")
+    return f"rm -rf {name}; ln -s -- {quote(link.content)} {name}"
 
 
 class _Count:

@@ -30,8 +30,8 @@ class StreamTransfer:
     def __init__(self, host: Host) -> None:
         self.host = host
 
-    def fill(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
-        """See Transfer.fill."""
+    def send(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
+        """See Transfer.send."""
         program, make = self._compression()
         unpack = "tar -x -p -o -f -"
         if program:
@@ -40,12 +40,12 @@ class StreamTransfer:
         def blocks() -> Iterator[bytes]:
             return _gathered(_compressed(_tar(source, entries, tally), make()))
 
-        # Emptied first: what an earlier attempt left may be half of a file.
         where = quote(staging)
         self.host.shell.run(
-            f"unset TAR_OPTIONS; rm -rf {where} && mkdir -p {where} && cd {where} && {unpack}",
+            f"unset TAR_OPTIONS; mkdir -p {where} && cd {where} && {unpack}",
             stdin=blocks,
             what="Unpacking the upload",
+            repeat=False,
         )
 
     def _compression(self) -> tuple[str, type[_Zstd] | type[_Gzip] | type[_Plain]]:
