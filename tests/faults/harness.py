@@ -8,6 +8,7 @@ release is live, nothing is locked and no job runs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
@@ -36,6 +37,7 @@ CLIENT_LIMIT = 120  # seconds; a client that takes longer hangs, and that is the
 KEEPALIVE = {"interval": 0.4, "count": 3}
 
 IN_PLACE, RE_RUN, LOST = "survived in place", "survived by re-run", "lost"
+NOT_PROVOKED = "not provoked"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Bench:
         self.old, self.new = self.folder / "old", self.folder / "new"
         _write_site(self.old, "old")
         _write_site(self.new, "new")
+        self.struck = False
         self.trees = {"old": _tree(self.old), "new": _tree(self.new)}
         self.templates: dict[str, Path] = {}
         self.sshd = Sshd()
@@ -100,9 +103,14 @@ class Bench:
         """Run one case."""
         started = time.monotonic()
         with self._host(case.strategy) as root, Cutter(self.sshd.port) as cutter, _Reader(root) as reader:
+            self.struck = False
             cutter.strike(case.at if case.fault in ("reset", "silence") else None, case.fault)
             said = self._client(root, case, cutter.port)
             between = self._live(root)
+            if case.fault in ("reset", "silence") and not cutter.struck:
+                return Verdict(case, NOT_PROVOKED)
+            if case.fault not in ("reset", "silence") and not self.struck:
+                return Verdict(case, NOT_PROVOKED)
             fate = IN_PLACE
             if not (said and said.get("ok")):
                 fate = RE_RUN
@@ -192,17 +200,22 @@ class Bench:
                 return {"ok": False, "error": "the client hangs", "hangs": True}
             try:
                 said: dict[str, Any] = pipe.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 return None
             if "step" not in said:
                 return said
-            if case.late:
+            if case.late:  # in the middle of the step: it goes on while we wait
+                pipe.send("go on")
                 time.sleep(case.late)
-            self._strike(case, process)
-            pipe.send("go on")
+                self._strike(case, process)
+            else:
+                self._strike(case, process)
+                with contextlib.suppress(OSError):
+                    pipe.send("go on")
 
     def _strike(self, case: Case, process: Any) -> None:
         sessions = descendants(self.sshd.pid)
+        self.struck = True
         if case.fault == "kill-client":
             process.kill()
         elif case.fault == "kill-sessions":
