@@ -172,8 +172,8 @@ class Work:
         if self.lock.number is not None:
             with self.step("unlock"):
                 self.lease.stop()
-                self.jobs.end()
-                self.lock.give_back()
+                self.jobs.end(self.lock.returning)
+                self.lock.number = None
 
     def run_hooks(
         self, name: str, commands: tuple[str, ...], folder: str, release: str, revision: str

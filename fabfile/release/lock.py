@@ -143,12 +143,11 @@ class Lock:
         """The file that names us: written over SSH, and read over SFTP to see that both see one tree."""
         return f"{self.layout.locks}/{self.number}/owner"
 
-    def give_back(self) -> None:
-        """Release it; only our own number is ever touched."""
-        if self.number is not None:
-            mine = quote(f"{self.layout.locks}/{self.number}")
-            self.host.shell.run(f"[ ! -d {mine} ] || : > {mine}/released", what="Releasing the lock")
-            self.number = None
+    @property
+    def returning(self) -> str:
+        """Commands that release it; only our own number is ever touched."""
+        mine = quote(f"{self.layout.locks}/{self.number}")
+        return f"[ ! -d {mine} ] || : > {mine}/released"
 
     def _taking(self) -> str:
         own = self.layout

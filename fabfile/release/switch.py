@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from ..errors import CommandFailed, FilesError, HostNotReady
 from ..remote.host import Host
 from ..remote.shell import quote
@@ -30,7 +32,8 @@ def point(host: Host, layout: Layout, target: str | None, guard: str = "") -> No
 
 
 def _replace(host: Host, layout: Layout, target: str, guard: str) -> None:
-    fresh = f"{layout.own}/current.new"
+    # A name of its own, so that a command of an earlier switch that comes late finds nothing to rename.
+    fresh = f"{layout.own}/current.{secrets.token_hex(4)}"
     make = f"{guard}rm -f {quote(fresh)} && ln -s {quote(target)} {quote(fresh)}"
     if not host.facts.mv_no_target:
         host.shell.run(make, what="Preparing the switch")

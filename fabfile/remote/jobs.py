@@ -15,6 +15,7 @@ from ..errors import CommandFailed, CommandTimedOut, JobLost
 from .shell import LAST_LINES, Lines, Result, Shell, quote
 
 LOST = 251  # exit status of our follower where a job is gone without having ended
+FOR_EVER = 10**7  # seconds; for a job that ends by itself
 UNSTARTED = 10  # seconds after which a claimed job without a process counts as lost
 END = "# end of script"
 LATE = "switchover: the deadline has passed"
@@ -42,10 +43,9 @@ class Jobs:
         """Run `script` as the job `name`; see run(). Where the host kills what is detached, a
         `repeatable` one is run again attached, and `tell` is told.
         """
+        place = self.place(name, script)
         try:
-            return run(
-                self.shell, f"{self.folder}.{name}", script, what=what, guard=self.guard, on_line=on_line
-            )
+            return run(self.shell, place, self.guard + script, what=what, guard=self.guard, on_line=on_line)
         except JobLost as error:
             if not repeatable:
                 raise
@@ -53,14 +53,14 @@ class Jobs:
         return self.shell.run(f"{self.guard}sh -s", what=what, stdin=lambda: _blocks(f"{{ {script}\n}}\n"))
 
     def place(self, name: str, script: str) -> str:
-        """The directory of a job: a job is the same only if its script is."""
+        """The directory of a job: it is the same only if its script is, and not only its name."""
         digest = hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         return f"{self.folder}.{name}-{digest}-{self.turn}"
 
     def start(self, name: str, script: str, what: str) -> None:
         """Start a job and leave it to itself; it ends by its own, or with end()."""
-        command = _start(self.place(name, script), self.guard, int(self.shell.timeout) + 86400, "exit 0")
-        self.shell.run(command, what=what, stdin=lambda: _blocks(script))
+        command = _start(self.place(name, script), self.guard, FOR_EVER, "exit 0")
+        self.shell.run(command, what=what, stdin=lambda: _blocks(self.guard + script))
 
     def settle(self) -> None:
         """Wait for jobs of an interrupted command that still run; forget those that did not end well."""
@@ -74,18 +74,27 @@ for J in {quote(self.folder)}.*; do
 done"""
         self.shell.run(script, what="Waiting for the interrupted jobs")
 
-    def end(self) -> None:
-        """End what still runs, and remove all traces."""
-        self.shell.run(_end(f"{quote(self.folder)}.*"), what="Ending the jobs")
+    def end(self, between: str = ":") -> None:
+        """End what still runs, run `between`, and remove all traces.
+
+        As long as a job's directory is there it can't be started by a command of ours that comes late
+        (from a session that was stopped, say); afterwards the guard has to be what prevents it.
+        """
+        pattern = f"{quote(self.folder)}.*"
+        self.shell.run(f"{_cancelled(pattern)}; {between}; rm -rf {pattern}", what="Ending the jobs")
 
     def end_others(self) -> None:
         """The same for the jobs of all other commands; only for whoever holds the lock."""
         base = self.folder.rpartition("/")[0]
-        self.shell.run(_end(f"{quote(base)}/*", f"{quote(self.folder)}.*"), what="Ending abandoned jobs")
+        loop = (
+            f'for J in {quote(base)}/*; do case $J in {quote(self.folder)}.*) ;; *) rm -rf "$J" ;; esac; done'
+        )
+        cancel = _cancelled(f"{quote(base)}/*", f"{quote(self.folder)}.*")
+        self.shell.run(f"{cancel}; {loop}", what="Ending abandoned jobs")
 
 
-def _end(pattern: str, spared: str = "''") -> str:
-    return f'for J in {pattern}; do case $J in {spared}) ;; *) ( {_CANCEL} ); rm -rf "$J" ;; esac; done'
+def _cancelled(pattern: str, spared: str = "''") -> str:
+    return f"for J in {pattern}; do case $J in {spared}) ;; *) ( {_CANCEL} ) ;; esac; done"
 
 
 def run(
