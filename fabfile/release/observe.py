@@ -17,10 +17,13 @@ def observe(host: Host, directory: str, *, hashed: bool = False, without: tuple[
 
     hashed:  read all files for their sha256 too.
     without: relative paths to leave out, with what is below them.
-    Links have their target. Raises CommandFailed when something can't be read.
+    Links have their target. A directory that isn't there holds nothing. Raises CommandFailed when
+    something can't be read.
     """
     mark = secrets.token_hex(8)
     text = host.shell.run(_script(directory, mark, hashed, without), what=f"Listing {directory}").text
+    if not text:
+        return Manifest()
     listed, linked, sums = text.split(f"{mark}=\n")
     targets = dict(_pairs(linked, mark))
     digests = dict(_sums(sums))
@@ -45,7 +48,7 @@ def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...]) -
     # with newlines readable.
     links = quote(f'for n; do printf "%s{mark}/%s{mark}|" "${{n#./}}" "$(readlink "$n"; printf .)"; done')
     script = [
-        f"cd {quote(directory)} || exit 1",
+        f"[ -d {quote(directory)} ] || exit 0; cd {quote(directory)} || exit 1",
         f"{find} -exec stat -c '{mark}|%f %s %Y %n' {{}} + || exit 1",
         f"echo {mark}=",
         f"{find} -type l -exec sh -c {links} sh {{}} + || exit 1",

@@ -1,8 +1,9 @@
 """Jobs: work on the host that does not need our connection.
 
-A job is a directory: `script`, `log` (what it prints), `process` (who runs it), `status` (its exit
-status, written by temp + rename). mkdir of the directory is the claim, so a job is started once,
-however often it is asked for: whoever asks again attaches to it and reads on from the byte it had.
+A job is a directory: `script`, `log` (what it prints), `process` (who runs it) and `status` (its exit
+status, written by temp + rename). `process` is a symlink whose target is pid, start time and boot: made in
+one step, it is the claim. So a job runs once, however often it is asked for: of several runners one gets
+the claim, and whoever asks again attaches to it and reads on from the byte it had.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .shell import LAST_LINES, Lines, Result, Shell, quote
 
 LOST = 251  # exit status of our follower where a job is gone without having ended
 FOR_EVER = 10**7  # seconds; for a job that ends by itself
-UNSTARTED = 10  # seconds after which a claimed job without a process counts as lost
+UNSTARTED = 10  # seconds after which a job that nobody has claimed counts as lost
 END = "# end of script"
 LATE = "switchover: the deadline has passed"
 
@@ -166,21 +167,16 @@ def _start(folder: str, guard: str, limit: float, then: str) -> str:
     upload = f"{folder}.{secrets.token_hex(4)}"
     return f"""
 J={quote(folder)}; U={quote(upload)}
-if [ ! -d "$J" ]; then
+if [ ! -L "$J/process" ]; then
   {guard or ":"}
-  mkdir -p "${{J%/*}}" && cat > "$U" || exit 1
+  mkdir -p "$J" && cat > "$U" || exit 1
   # A cut upload ends like a whole one; half a script must never run.
   [ "$(tail -n 1 "$U")" = {quote(END)} ] || {{ rm -f "$U"; echo "the script came in part" >&2; exit 1; }}
-  if mkdir "$J" 2>/dev/null; then
-    mv "$U" "$J/script" || exit 1
-    : > "$J/log"
-    if command -v setsid >/dev/null 2>&1; then
-      setsid sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &
-    else
-      (trap '' HUP; sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &)
-    fi
+  mv -f "$U" "$J/script" && : >> "$J/log" || exit 1
+  if command -v setsid >/dev/null 2>&1; then
+    setsid sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &
   else
-    rm -f "$U"; [ -d "$J" ] || {{ mkdir "$J"; exit 1; }}
+    (trap '' HUP; sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &)
   fi
 fi
 {then}
@@ -193,8 +189,8 @@ _RUNNER = r"""
 J=$1
 unset LC_ALL
 [ -r "/proc/$$/stat" ] && start=$(sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20)
-echo "$$ ${start:-0} $(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)" > "$J/process.new"
-mv "$J/process.new" "$J/process"
+boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)
+ln -s "$$ ${start:-0} $boot" "$J/process" 2>/dev/null || exit 0
 trap : TERM HUP INT
 sh "$J/script" > "$J/log" 2>&1 < /dev/null &
 child=$!
@@ -216,8 +212,8 @@ kill -TERM $watch 2>/dev/null
 # Whether the process of the job in $J lives: 0 yes, 1 no, 2 none was written down.
 ALIVE = r"""
 alive() {
-  [ -f "$J/process" ] || return 2
-  read -r pid start boot < "$J/process" || return 1
+  pid=$(readlink "$J/process") || return 2
+  start=${pid#* }; boot=${start#* }; start=${start%% *}; pid=${pid%% *}
   if [ -r "/proc/$pid/stat" ]; then
     [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 20)" = "$start" ] || return 1
     [ "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)" = "$boot" ]
@@ -232,7 +228,7 @@ alive() {
 _FOLLOW = rf"""
 {ALIVE}
 tell() {{
-  size=$(wc -c < "$J/log" 2>/dev/null || echo 0)
+  size=$( (wc -c < "$J/log") 2>/dev/null || echo 0)
   if [ "$size" -gt "$offset" ]; then
     tail -c "+$((offset + 1))" "$J/log" | head -c "$((size - offset))"
     offset=$size
@@ -258,8 +254,8 @@ done
 
 # Ends the job in $J and its children; they get 5 s before they are killed.
 _CANCEL = """
-  [ -f "$J/process" ] && [ ! -f "$J/status" ] || exit 0
-  read -r pid start boot < "$J/process"
+  [ -L "$J/process" ] && [ ! -f "$J/status" ] || exit 0
+  pid=$(readlink "$J/process"); pid=${pid%% *}
   kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
   n=0; while [ ! -f "$J/status" ] && [ $n -lt 25 ]; do sleep 0.2 2>/dev/null || sleep 1; n=$((n + 1)); done
   [ -f "$J/status" ] || kill -KILL -- "-$pid" 2>/dev/null

@@ -135,8 +135,7 @@ class Bench:
             return f"a reader saw {reader.odd[:3]}"
         if not reader.reads:
             return "the reader read nothing"
-        running = [str(j) for j in (root / ".switchover/jobs").glob("*") if not (j / "status").exists()]
-        if running:
+        if running := _running_jobs(root):
             return f"jobs are left: {running}"
         locks = sorted((root / ".switchover/lock").iterdir(), key=lambda p: int(p.name))
         if not (locks[-1] / "released").exists():
@@ -227,6 +226,17 @@ class Bench:
                 _signal(pid, signal.SIGSTOP)
             wake = KEEPALIVE["interval"] * KEEPALIVE["count"] * 2
             threading.Timer(wake, lambda: [_signal(pid, signal.SIGCONT) for pid in sessions]).start()
+
+
+def _running_jobs(root: Path) -> list[str]:
+    """Jobs that don't end within moments. One that a late command starts finds no lock, and ends at once."""
+    jobs = root / ".switchover/jobs"
+    for _ in range(50):
+        running = [j.name for j in jobs.glob("*") if not (j / "status").exists()] if jobs.exists() else []
+        if not running:
+            return []
+        time.sleep(0.1)
+    return running
 
 
 def _signal(pid: int, number: int) -> None:
