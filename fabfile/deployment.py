@@ -68,6 +68,7 @@ class Deployment(Work):
         self.id = ""
         self.record: Record | None = None
         self._known: Known | None = None
+        self._sent: frozenset[str] = frozenset()  # the paths that this deployment has written
 
     # What a strategy sees (release.strategies.Build)
 
@@ -99,6 +100,7 @@ class Deployment(Work):
             self.result.transfer = choice.transfer.name
             place = Place(target, folder, f"{self.layout.incoming}/{self.id}")
             done = bring(self.host, self.jobs, place, known, self.source, choice.transfer, self._tally(known))
+            self._sent = frozenset(entry.path for entry in done.written)
             self._count(done)
             tell(
                 f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
@@ -313,12 +315,19 @@ class Deployment(Work):
             found = observe(self.host, self.directory, without=tuple(ours))
             wrong = [e.path for e in self.wanted if not _matches(found.get(e.path), e)]
             extra = [e.path for e in found if self.wanted.get(e.path) is None]
+            if self.strategy.name == "previous":
+                # What was edited by hand in the live release carries over; what is missing there does not.
+                edited = [path for path in wrong if path not in self._sent and found.get(path)]
+                wrong = sorted(set(wrong) - set(edited))
+                if edited:
+                    self.host.note("info", f"{len(edited)} paths edited by hand carry over: {some(edited)}")
             if wrong:
+                spoilt = "cache" if self.strategy.name == "cache" else "live release"
                 raise VerificationFailed(
                     f"The new release on {self.host.name} is not what was deployed.",
                     f"{len(wrong)} paths are missing or differ: {some(wrong)}",
-                    "The cache may have been changed by hand: deploy with --from-scratch, "
-                    "or see `fab cache-sync --verify`.",
+                    f"The {spoilt} may have been changed by hand: deploy with --from-scratch"
+                    + (", or see `fab cache-sync --verify`." if spoilt == "cache" else "."),
                 )
             if extra and self.strategy.name == "cache":
                 self.host.note(

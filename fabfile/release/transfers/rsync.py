@@ -20,13 +20,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import CommandFailed, CommandTimedOut
+from ...errors import CommandFailed, CommandTimedOut, LinkLost
 from ...remote.connection import Connection
 from ...remote.host import Host
 from ...remote.shell import quote
 from ..manifest import Entry
 from ..source import Source
 from . import Tally
+
+# rsync(1): socket I/O, protocol stream, two timeouts; 255 is ssh's own. These words mean that trying
+# again won't help.
+LINK_STATUS = (10, 12, 30, 35, 255)
+REFUSED = ("Permission denied", "Host key verification failed", "No space left on device")
 
 
 class RsyncTransfer:
@@ -65,10 +70,12 @@ class RsyncTransfer:
         self.host.shell.run(f"rm -rf {where} && mkdir -p {where}", what="Preparing the upload")
         # -s: the remote path is not given to the remote shell. No -r: the list names every entry.
         # -I: never skip by size and time. --no-implied-dirs would need every folder in the list.
+        # Du+rwx: the files are moved out of these folders again.
         keepalive = self.host.connection.rules.keepalive
         silence = max(1, round(keepalive.interval * keepalive.count))
         options = (
-            f"-l -s -I --no-r --whole-file --from0 --files-from={shlex.quote(str(names))} --timeout={silence}"
+            f"-l -s -I --no-r --chmod=Du+rwx --whole-file --from0 --files-from={shlex.quote(str(names))} "
+            f"--timeout={silence}"
         )
         _patchwork("transfers").rsync(
             _LocalRunner(self.host),
@@ -129,9 +136,12 @@ class _LocalRunner:
                     "Raise ssh.command_timeout.",
                 ) from error
         if process.returncode:
+            why = f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}"
+            if process.returncode in LINK_STATUS and not any(word in why for word in REFUSED):
+                raise LinkLost(f"rsync's own connection to {self.name} died.", why)
             raise CommandFailed(
                 f"rsync to {self.name} failed.",
-                f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}",
+                why,
                 "Set transfer: stream, which needs neither rsync nor ssh on this machine.",
             )
 
@@ -156,6 +166,9 @@ def _ssh_config(connection: Connection) -> str:
     strict = {"strict": "yes", "accept-new": "accept-new", "off": "no"}[rules.host_keys]
     known = os.devnull if rules.host_keys == "off" else str(rules.known_hosts)
     hops = list(_hops(connection))
+    # Named as hosts of their own, since each may have another key than the host behind it.
+    jumps = [f"switchover-jump-{number}" for number in range(len(hops))]
+    own = connection.config._runtime_ssh_path or "~/.ssh/config"
     lines = [
         "Host *",
         "  BatchMode yes",
@@ -165,13 +178,14 @@ def _ssh_config(connection: Connection) -> str:
         f"  ServerAliveInterval {max(1, round(rules.keepalive.interval))}",
         f"  ServerAliveCountMax {rules.keepalive.count}",
         *(f'  IdentityFile "{name}"' for name in _keys(connection)),
+        *(line for name, hop in zip(jumps, hops, strict=True) for line in _jump_lines(name, hop)),
         "Host switchover-host",
         f"  HostName {connection.host}",
         f"  HostKeyAlias {_known_as(connection)}",
-        *([f"  ProxyJump {','.join(hops)}"] if hops else []),
+        *([f"  ProxyJump {','.join(jumps)}"] if jumps else []),
         *([f"  ProxyCommand {connection.gateway}"] if isinstance(connection.gateway, str) else []),
         "Host *",
-        "  Include ~/.ssh/config",
+        f'  Include "{own}"',
         "",
     ]
     return "\n".join(lines)
@@ -187,8 +201,19 @@ def _keys(connection: Connection) -> list[str]:
     return [named] if isinstance(named, str) else list(named)
 
 
-def _hops(connection: Connection) -> Iterator[str]:
+def _jump_lines(name: str, hop: Connection) -> list[str]:
+    return [
+        f"Host {name}",
+        f"  HostName {hop.host}",
+        f"  Port {hop.port}",
+        f"  User {hop.user}",
+        f"  HostKeyAlias {_known_as(hop)}",
+        *(f'  IdentityFile "{key}"' for key in _keys(hop)),
+    ]
+
+
+def _hops(connection: Connection) -> Iterator[Connection]:
     gateway = connection.gateway
     if isinstance(gateway, Connection):
         yield from _hops(gateway)
-        yield f"{gateway.user}@{gateway.host}:{gateway.port}"
+        yield gateway
