@@ -69,7 +69,7 @@ class Deployment(Work):
         self.id = ""
         self.record: Record | None = None
         self._known: Known | None = None
-        self._uploaded: set[str] = set()
+        self._sent: frozenset[str] = frozenset()  # the paths that this deployment has written
         self._resumed = False
 
     # What a strategy sees (release.strategies.Build)
@@ -102,8 +102,10 @@ class Deployment(Work):
             self.result.transfer = choice.transfer.name
             place = Place(target, folder, *self._staging(self.source.tree))
             done = bring(self.host, self.jobs, place, known, self.source, choice.transfer, self._tally(known))
+            # What an interrupted run of this deployment has sent is ours to answer for too.
+            sent = self.strategy.known(self).difference(self.wanted) if self._resumed else done
+            self._sent |= {entry.path for entry in sent.written}
             self._count(done)
-            self._uploaded = {entry.path for entry in done.uploads if entry.kind == "file"}
             tell(
                 f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
                 f"{len(done.deleted)} deleted"
@@ -368,7 +370,8 @@ class Deployment(Work):
                 "warn", f"{count(len(wrong), 'path')} did not arrive as sent, sent again: {some(wrong)}"
             )
             self.jobs.turn += 1
-            self._known = Known(self.wanted, frozenset(wrong))
+            known = self.strategy.known(self)
+            self._known = Known(known.manifest, known.doubtful | set(wrong))
             self.strategy.build(self)
             self._link()
             with self.step("verify"):
@@ -397,6 +400,14 @@ class Deployment(Work):
         found = observe(self.host, self.directory, without=tuple(ours))
         wrong = [e.path for e in self.wanted if not _matches(found.get(e.path), e)]
         extra = [e.path for e in found if self.wanted.get(e.path) is None]
+        if self.strategy.name == "previous":
+            # What was edited by hand in the live release carries over; what is missing there does not.
+            edited = [path for path in wrong if path not in self._sent and found.get(path)]
+            wrong = sorted(set(wrong) - set(edited))
+            if edited:
+                self.host.note(
+                    "info", f"{count(len(edited), 'path')} edited by hand carry over: {some(edited)}"
+                )
         if extra and self.strategy.name == "cache":
             self.host.note(
                 "warn", f"{count(len(extra), 'path')} in the cache not from the source: {some(extra)}"
@@ -405,8 +416,8 @@ class Deployment(Work):
 
     def _altered(self) -> list[str]:
         """The files whose content, read on the host, is not what was sent."""
-        everything = self.settings.verify == "full" or self._resumed
-        files = [e for e in self.wanted if e.kind == "file" and (everything or e.path in self._uploaded)]
+        everything = self.strategy.name == "cache" and (self.settings.verify == "full" or self._resumed)
+        files = [e for e in self.wanted if e.kind == "file" and (everything or e.path in self._sent)]
         if not files:
             return []
         if not self.host.has("sha256sum"):

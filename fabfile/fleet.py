@@ -264,9 +264,10 @@ def _put_back(fleet: _Fleet[Any], failed: list[Work]) -> Outcome:
 def _differ(fleet: _Fleet[Any], stuck: list[Work], first: SwitchoverError | None) -> SwitchoverError:
     lines = [f"{w.host.name}: switched to {w.result.release}, could not be put back" for w in stuck]
     lines += [f"{w.host.name}: {w.state.live or 'nothing'} is live" for w in fleet.works if w not in stuck]
-    names = ",".join(work.host.connection.original_host for work in stuck)
+    names = ",".join(work.host.connection.address for work in stuck)
     back = stuck[0].state.live
-    what_to_type = (
+    # We could not give the lock back there either.
+    what_to_type = f"fab -H {names} unlock --force, then " + (
         f"fab -H {names} rollback --to {back}" if back else f"rm {stuck[0].layout.current} on {names}"
     )
     return SwitchoverError(

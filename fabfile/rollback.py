@@ -27,7 +27,12 @@ class Rollback(Work):
     @property
     def records(self) -> dict[str, Record]:
         """Releases whose directory is there."""
-        return {name: r for name, r in self.state.records.items() if name in self.state.directories}
+        found = {name: r for name, r in self.state.records.items() if name in self.state.directories}
+        # One that says "live" and isn't was, before a switch whose record could not be written.
+        return {
+            name: r.become(records.GOOD) if r.state == records.LIVE and name != self.state.live else r
+            for name, r in found.items()
+        }
 
     def build(self, release: str) -> None:
         """See that the release is whole."""

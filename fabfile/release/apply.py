@@ -18,20 +18,20 @@ ARGUMENTS = 60_000  # bytes of arguments a command; POSIX promises no more than 
 def commands(difference: Difference, base: Manifest, staging: str, target: str) -> Iterator[str]:
     """The sh commands that turn `target` (which held `base`) into what `difference` wants.
 
-    Order: what vanishes or changes its kind; new directories, each moved whole with all that is in it;
-    then other directories, and files and links by rename; then the modes of directories.
+    Order: what vanishes or changes its kind; directories in the place of something else; new directories,
+    each moved whole with all that is in it; other files and links by rename; the modes of directories.
     """
     new = {e.path for e in difference.added if e.kind == "dir"}
     yield f"mkdir -p {quote(staging)} {quote(target)} && cd {quote(staging)}"
     yield from make_folders([e for e in difference.added if e.path in new])
     yield f"cd {quote(target)}"
     yield from _removals(difference, base)
-    yield from _grafts(sorted(path for path in new if posixpath.dirname(path) not in new), staging)
     folders = [e for e in difference.written if e.kind == "dir" and e.path not in new]
     # A link in a directory's place would lead what follows out of the tree.
     for words in batches("", (e.path for e in folders)):
         yield f'for d in {words}; do if [ -L "$d" ] || [ ! -d "$d" ]; then rm -rf "$d"; fi; done'
     yield from batches("mkdir -p --", (e.path for e in folders))
+    yield from _grafts(sorted(path for path in new if posixpath.dirname(path) not in new), staging)
     yield from _moves([e for e in difference.uploads if posixpath.dirname(e.path) not in new], staging)
     yield from _modes(folders)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import stat
 from collections.abc import Iterable
@@ -75,12 +76,12 @@ def _pairs(text: str, mark: str) -> list[tuple[str, str]]:
 
 def _sums(text: str) -> list[tuple[str, str]]:
     found = []
-    for line in text.split("\n")[:-1]:
-        escaped = line.startswith("\\")  # GNU's way to tell of a newline or backslash in a name
-        digest, _, path = line.removeprefix("\\").partition("  ")
-        if escaped:
+    # Split where a line starts as a record does: BusyBox writes a newline in a name as it is.
+    _, *parts = re.split(r"(?:^|\n)(\\?)([0-9a-f]{64})  \./", text.removesuffix("\n"))
+    for escaped, digest, path in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        if escaped:  # GNU's way to tell of a newline or backslash in a name
             path = path.replace("\\\\", "\0").replace("\\n", "\n").replace("\\r", "\r").replace("\0", "\\")
-        found.append((path.removeprefix("./"), digest))
+        found.append((path, digest))
     return found
 
 

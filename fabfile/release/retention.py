@@ -21,7 +21,8 @@ def remove(host: Host, layout: Layout, doomed: Iterable[Record], guard: str = ""
     for record in doomed:
         tree = quote(layout.release(record.id))
         mark = records.write(layout, record.become(records.FAILED))
-        force = f"{{ chmod -R u+rwX {tree} 2>/dev/null; rm -rf {tree}; }}"
+        # Directories only: a hardlinked file is one with its copies in the releases that stay.
+        force = f"{{ find {tree} -type d -exec chmod u+rwx {{}} ';' 2>/dev/null; rm -rf {tree}; }}"
         forget = f"rm -rf {quote(layout.state_of(record.id))}"
         script = f"{guard}{mark} && {{ rm -rf {tree} 2>/dev/null || {force}; }} && {forget}"
         try:

@@ -136,7 +136,8 @@ def _entry(root: Path, path: str) -> Entry:
         info = full.lstat()
         mtime = max(0, int(info.st_mtime))
         if stat.S_ISLNK(info.st_mode):
-            return Entry(path, "link", 0o777, 0, mtime, str(full.readlink()))
+            target = os.readlink(full)  # noqa: PTH115  (pathlib would turn ./b and b/ into b)
+            return Entry(path, "link", 0o777, 0, mtime, target)
         if stat.S_ISDIR(info.st_mode):
             # The owner can enter and change every directory: else it could be neither updated nor deleted.
             return Entry(path, "dir", (info.st_mode & 0o777) | 0o700, 0, mtime)

@@ -64,8 +64,6 @@ def bring(
     """
     wanted = source.manifest if wanted is None else wanted
     difference = known.difference(wanted)
-    if not difference and known.manifest is not None:
-        return difference
     if difference.uploads:
         fill(host, transfer, source, difference.uploads, place, tally)
     if place.state:
@@ -144,7 +142,7 @@ def _send_manifest(host: Host, folder: str, manifest: Manifest) -> None:
 def _commands(place: Place, known: Known, difference: Difference) -> Iterator[str]:
     if known.manifest is None:
         yield from _anew(place, difference)
-    else:
+    elif difference:
         if place.state:
             yield _doubt(place.state, [*difference.added, *difference.changed, *difference.deleted])
         yield from apply.commands(difference, known.manifest, place.staging, place.target)

@@ -46,6 +46,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
 
     # Declared here so that Invoke's DataProxy takes them for attributes of ours, not configuration.
     rules: Ssh = None  # type: ignore[assignment]
+    address: str = ""  # as it was given: [user@]host[:port]
     reconnects: int = 0
     connect_kwargs: Any
     transport: Any
@@ -56,6 +57,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
 
     def __init__(self, host: str, rules: Ssh, config: fabric.Config, **kwargs: Any) -> None:
         self.rules = rules
+        self.address = host
         self.interrupted = threading.Event()
         self._opening = threading.RLock()
         given = self.derive_shorthand(host)
@@ -138,7 +140,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                     break
                 if not self.alive:
                     self.reopen(cause)
-                else:  # only a channel died: leave the server time to tidy up
+                else:  # only a channel was closed, or the transport has not noticed its own end yet
                     self._pause(min(0.1 * 2**turn, 5))
         raise ConnectionLost(
             f"The connection to {self.original_host} kept dying.",

@@ -7,6 +7,7 @@ had, and says so.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import secrets
 import stat as modes
@@ -84,7 +85,7 @@ class SftpFiles:
         try:
             client = paramiko.SFTPClient.from_transport(self.connection.transport)
         except (*LINK_ERRORS, paramiko.SFTPError) as error:
-            if not self.connection.alive:
+            if isinstance(error, EOFError) or not self.connection.alive:
                 raise LinkLost("The connection died.", self.connection.why_dead()) from error
             raise FilesError(
                 "The host offers no SFTP.",
@@ -96,9 +97,10 @@ class SftpFiles:
         return client
 
     def close(self) -> None:
-        """Let go of the channel."""
+        """Let go of the channel. Never raises: saying goodbye to a dead peer is no failure."""
         if self._client:
-            self._client.close()
+            with contextlib.suppress(*LINK_ERRORS):
+                self._client.close()
             self._client = None
 
     def view(self, path: str) -> str:
@@ -160,8 +162,9 @@ class SftpFiles:
             except FileNotFoundError:
                 return None
             except LINK_ERRORS as error:
+                # EOFError comes a moment before the transport and the channel know that they are dead.
                 if (
-                    isinstance(error, TimeoutError)
+                    isinstance(error, TimeoutError | EOFError)
                     or client.get_channel().closed
                     or not self.connection.alive
                 ):

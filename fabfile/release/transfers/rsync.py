@@ -28,9 +28,10 @@ from ..manifest import Entry
 from ..source import Source
 from . import Tally
 
-# rsync(1), EXIT VALUES: errors of socket I/O and of the protocol stream, time-outs; 255 is ssh's own.
+# rsync(1): socket I/O, protocol stream, two timeouts; 255 is ssh's own. These words mean that trying
+# again won't help.
 LINK_STATUS = (10, 12, 30, 35, 255)
-FINAL = ("Permission denied (", "Host key verification failed")  # trying again would not help
+REFUSED = ("Permission denied", "Host key verification failed", "No space left on device")
 
 
 class RsyncTransfer:
@@ -70,11 +71,12 @@ class RsyncTransfer:
         self.host.shell.run(f"mkdir -p {quote(staging)} {aside}", what="Preparing the upload")
         # -s: the remote path is not given to the remote shell. No -r: the list names every entry.
         # -I: never skip by size and time. --no-implied-dirs would need every folder in the list.
+        # Du+rwx: the files are moved out of these folders again.
         keepalive = self.host.connection.rules.keepalive
         silence = max(1, round(keepalive.interval * keepalive.count))
         options = (
-            f"-l -s -I --no-r --from0 --files-from={shlex.quote(str(names))} --timeout={silence} "
-            f"--temp-dir={aside} --partial-dir={aside}"
+            f"-l -s -I --no-r --chmod=Du+rwx --from0 --files-from={shlex.quote(str(names))} "
+            f"--timeout={silence} --temp-dir={aside} --partial-dir={aside}"
         )
         _patchwork("transfers").rsync(
             _LocalRunner(self.host),
@@ -134,10 +136,10 @@ class _LocalRunner:
                     f"no end after {self.timeout:g} s",
                     "Raise ssh.command_timeout.",
                 ) from error
-        why = f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}"
-        if process.returncode in LINK_STATUS and not any(word in why for word in FINAL):
-            raise LinkLost("The connection of rsync died.", why)
         if process.returncode:
+            why = f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}"
+            if process.returncode in LINK_STATUS and not any(word in why for word in REFUSED):
+                raise LinkLost(f"rsync's own connection to {self.name} died.", why)
             raise CommandFailed(
                 f"rsync to {self.name} failed.",
                 why,
@@ -165,6 +167,9 @@ def _ssh_config(connection: Connection) -> str:
     strict = {"strict": "yes", "accept-new": "accept-new", "off": "no"}[rules.host_keys]
     known = os.devnull if rules.host_keys == "off" else str(rules.known_hosts)
     hops = list(_hops(connection))
+    # Named as hosts of their own, since each may have another key than the host behind it.
+    jumps = [f"switchover-jump-{number}" for number in range(len(hops))]
+    own = connection.config._runtime_ssh_path or "~/.ssh/config"
     lines = [
         "Host *",
         "  BatchMode yes",
@@ -174,13 +179,14 @@ def _ssh_config(connection: Connection) -> str:
         f"  ServerAliveInterval {max(1, round(rules.keepalive.interval))}",
         f"  ServerAliveCountMax {rules.keepalive.count}",
         *(f'  IdentityFile "{name}"' for name in _keys(connection)),
+        *(line for name, hop in zip(jumps, hops, strict=True) for line in _jump_lines(name, hop)),
         "Host switchover-host",
         f"  HostName {connection.host}",
         f"  HostKeyAlias {_known_as(connection)}",
-        *([f"  ProxyJump {','.join(hops)}"] if hops else []),
+        *([f"  ProxyJump {','.join(jumps)}"] if jumps else []),
         *([f"  ProxyCommand {connection.gateway}"] if isinstance(connection.gateway, str) else []),
         "Host *",
-        "  Include ~/.ssh/config",
+        f'  Include "{own}"',
         "",
     ]
     return "\n".join(lines)
@@ -196,8 +202,19 @@ def _keys(connection: Connection) -> list[str]:
     return [named] if isinstance(named, str) else list(named)
 
 
-def _hops(connection: Connection) -> Iterator[str]:
+def _jump_lines(name: str, hop: Connection) -> list[str]:
+    return [
+        f"Host {name}",
+        f"  HostName {hop.host}",
+        f"  Port {hop.port}",
+        f"  User {hop.user}",
+        f"  HostKeyAlias {_known_as(hop)}",
+        *(f'  IdentityFile "{key}"' for key in _keys(hop)),
+    ]
+
+
+def _hops(connection: Connection) -> Iterator[Connection]:
     gateway = connection.gateway
     if isinstance(gateway, Connection):
         yield from _hops(gateway)
-        yield f"{gateway.user}@{gateway.host}:{gateway.port}"
+        yield gateway
