@@ -35,7 +35,7 @@ from .remote.shell import quote
 from .settings import Settings
 from .work import Work, some
 
-MARGIN = 16 << 20  # bytes that must stay free beyond what is known to be needed
+MARGIN = 4 << 20  # bytes that must stay free beyond what is known to be needed
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ class Deployment(Work):
         """Refuse what can't fit, before anything is uploaded."""
         self._known = self._own_known() or self.strategy.known(self)
         difference = self._known.difference(self.wanted)
-        space, full = self.state.space, self.settings.copy == "full" or not self.host.facts.cp_reflink
+        space = self.state.space
         if space is None:
             return
-        copied = self.wanted.size if full else 0
+        copied = 0 if self._copies_for_free(space.free - difference.size - MARGIN) else self.wanted.size
         need = difference.size + copied + MARGIN
         inodes = len(difference.written) + (len(self.wanted) if self.settings.copy != "hardlink" else 0)
         if space.free < need:
@@ -148,6 +148,13 @@ class Deployment(Work):
                 f"{space.free_inodes} are free for {self.layout.deploy_to}, {inodes} are needed",
                 "Remove files there, or lower keep_releases.",
             )
+
+    def _copies_for_free(self, left: int) -> bool:
+        """Whether the copy takes no room. Only asked of the file system where a full copy would not fit."""
+        mode = self.settings.copy
+        if mode != "auto" or left >= self.wanted.size:
+            return mode in ("reflink", "hardlink")
+        return copying.knows_reflink(self.host, self.layout.own)
 
     def plan(self) -> None:
         """What a deployment would do. Changes nothing."""

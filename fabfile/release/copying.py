@@ -32,6 +32,14 @@ def copy_tree(host: Host, jobs: Jobs, source: str, target: str, mode: str) -> st
     return _copy(jobs, source, target, tried)
 
 
+def knows_reflink(host: Host, directory: str) -> bool:
+    """Whether files in `directory` can be copied without taking room; tried with a small one."""
+    probe = quote(f"{directory}/reflink.probe")
+    script = f"echo > {probe} && cp --reflink=always {probe} {probe}.copy; s=$?; rm -f {probe} {probe}.copy; "
+    script += "exit $s"
+    return host.facts.cp_reflink and host.shell.run(script, check=False, what="Trying a reflink").status == 0
+
+
 def _copy(jobs: Jobs, source: str, target: str, modes: tuple[str, ...]) -> str:
     attempts = []
     for i, mode in enumerate(modes):

@@ -35,6 +35,7 @@ CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "ae
 # paramiko logs what it also raises; where nobody has set logging up, that would be tracebacks on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+NOTICE = 1.0  # seconds
 NEVER_REKEY = 1 << 44  # bytes; paramiko deadlocks when it re-keys while other channels are busy
 
 
@@ -112,6 +113,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         """Whether the transport still stands, as far as we have noticed."""
         return bool(self.transport and self.transport.is_active())
 
+    def still_alive(self) -> bool:
+        """The same, after an end of file: the transport notices its own death a moment later."""
+        deadline = time.monotonic() + NOTICE
+        while self.alive and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.alive
+
     def why_dead(self) -> str:
         """What ended the transport, as evidence for a person."""
         if self._watchdog and self._watchdog.fired:
@@ -144,7 +152,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                     self._pause(min(0.1 * 2**turn, 5))
         raise ConnectionLost(
             f"The connection to {self.original_host} kept dying.",
-            f"{turn} reconnections did not help; last: {cause}",
+            f"tried {turn + 1} times; last: {cause}",
             "Run `fab diagnose`, or the same command again: what was done is not done twice.",
         )
 
@@ -160,7 +168,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         self.client.close()
         attempts = Retrying(
             stop=stop_after_attempt(window.attempts) | stop_after_delay(window.window),
-            wait=wait_exponential_jitter(initial=0.75, max=5, jitter=0.5),
+            wait=wait_exponential_jitter(multiplier=0.75, max=5, jitter=0.5),
             retry=retry_if_exception(_transient),
             sleep=self._pause,
         )

@@ -85,7 +85,7 @@ class SftpFiles:
         try:
             client = paramiko.SFTPClient.from_transport(self.connection.transport)
         except (*LINK_ERRORS, paramiko.SFTPError) as error:
-            if isinstance(error, EOFError) or not self.connection.alive:
+            if not self.connection.still_alive():
                 raise LinkLost("The connection died.", self.connection.why_dead()) from error
             raise FilesError(
                 "The host offers no SFTP.",

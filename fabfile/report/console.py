@@ -211,7 +211,7 @@ def show_deployment(outcome: Outcome) -> None:
     """A row a host, with the seconds of each phase."""
     from rich.table import Table
 
-    if not outcome.hosts:
+    if not outcome.ok:  # each step has told how far it came
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("host", "live now", "before", "uploaded", "deleted", "how", "seconds"):
@@ -220,7 +220,7 @@ def show_deployment(outcome: Outcome) -> None:
         how = " · ".join(part for part in (result.strategy, result.transfer, result.copy) if part)
         table.add_row(
             result.host,
-            (result.release if outcome.ok else result.previous) or "-",
+            result.release or "-",
             result.previous or "-",
             f"{count(result.files_uploaded, 'file')}, {size(result.bytes_uploaded)}",
             str(result.files_deleted),

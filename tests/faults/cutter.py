@@ -57,7 +57,7 @@ class Cutter:
             one.close()
 
     def strike(self, at: int | None, how: str) -> None:
-        """From now on count anew; at packet number `at` do `how` (reset | silence), once. None: only count."""
+        """From now on count anew; at packet number `at` do `how` (reset | silence). None: only count."""
         self.packets, self.struck, self._at, self._how = 0, False, at, how
 
     def _run(self) -> None:

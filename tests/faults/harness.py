@@ -334,7 +334,9 @@ def _write_site(root: Path, version: str) -> None:
     (root / f"only-{version}/file").write_text(version)
     (root / "link").symlink_to(f"only-{version}/file")
     seed = hashlib.sha256(version.encode()).digest()
-    (root / "large.bin").write_bytes(b"".join(hashlib.sha256(seed + bytes([i, j])).digest() for i in range(128) for j in range(128)))
+    (root / "large.bin").write_bytes(
+        b"".join(hashlib.sha256(seed + bytes([i, j])).digest() for i in range(128) for j in range(128))
+    )
     (root / "run.sh").write_text(f"echo {version}\n")
     (root / "run.sh").chmod(0o755)
 

@@ -51,7 +51,7 @@ class SftpTransfer:
         try:
             return SftpRequests(self.host.connection.transport)
         except (*LINK_ERRORS, paramiko.SFTPError) as error:
-            if not self.host.connection.alive:
+            if not self.host.connection.still_alive():
                 raise LinkLost("The connection died.", self.host.connection.why_dead()) from error
             raise FilesError(
                 "The host offers no SFTP.",
