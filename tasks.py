@@ -62,6 +62,12 @@ def test(c: Context, k: str = "", paths: str = "tests") -> None:
     _run(c, *words, *(["-k", k] if k else []), *paths.split())
 
 
+@task(help={"all": "All of them: about an hour. Writes the table in tests/faults/README.md."})
+def faults(c: Context, all: bool = False) -> None:
+    """Break deployments on purpose, and count what survives."""
+    _run(c, sys.executable, "-m", "tests.faults.run", *(["--all"] if all else []))
+
+
 @task
 def lint(c: Context) -> None:
     """ruff and mypy (strict on fabfile/)."""

@@ -419,12 +419,13 @@ class Deployment(Work):
             self.host.note(
                 "warn", f"{count(len(extra), 'path')} in the cache not from the source: {some(extra)}"
             )
-        return wrong or self._altered()
+        return sorted({*wrong, *self._altered(set(wrong))})
 
-    def _altered(self) -> list[str]:
+    def _altered(self, passed_over: set[str]) -> list[str]:
         """The files whose content, read on the host, is not what was sent."""
         everything = self.strategy.name == "cache" and (self.settings.verify == "full" or self._resumed)
         files = [e for e in self.wanted if e.kind == "file" and (everything or e.path in self._sent)]
+        files = [e for e in files if e.path not in passed_over]
         if not files:
             return []
         if not self.host.has("sha256sum"):

@@ -5,6 +5,7 @@ What a deployment, a rollback and a cache-sync have in common.
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import threading
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .errors import CommandFailed, HealthCheckFailed, LockLost, Stopped, SwitchoverError
+from .errors import CommandFailed, HealthCheckFailed, HookFailed, LockLost, Stopped, SwitchoverError
 from .events import Output, StepFailed, StepFinished, StepStarted
 from .release import deadman, hooks, records, state, switch
 from .release.layout import Layout
@@ -94,13 +95,22 @@ class Work:
 
     def lock_lost(self, error: SwitchoverError) -> SwitchoverError:
         """The error as it is, or LockLost where it comes from the guard."""
-        if not (isinstance(error, CommandFailed) and LOST in error.why):
+        if not isinstance(error, CommandFailed | HookFailed) or not (LOST in error.why or self._robbed()):
             return error
         return LockLost(
             f"The lock on {self.host.name} was broken while this command ran.",
             "somebody used `fab unlock --force`, or took the lock after that",
             "Nothing more was changed. Ask who did, then start again.",
         )
+
+    def _robbed(self) -> bool:
+        """Whether the lock is somebody else's now: whoever takes it ends our jobs."""
+        with contextlib.suppress(SwitchoverError):
+            seen = self.host.shell.run(
+                self.guard or ":", what="Looking at the lock", check=False, repeat=False
+            )
+            return LOST.encode() in seen.err
+        return False
 
     @property
     def guard(self) -> str:

@@ -1,7 +1,7 @@
 """A manifest: what a tree holds, so that two trees can be compared without reading them.
 
-On the host it is a text of one line an entry, sorted by path, fields apart by tabs:
-kind, mode (octal), size, mtime (Unix seconds), content, path. `content` is a file's sha256, a link's
+On the host it is a text: a header with the number of entries, then a line an entry, sorted by path,
+of fields apart by tabs: kind, mode (octal), size, mtime (Unix seconds), content, path. `content` is a file's sha256, a link's
 target, and nothing for a directory. Backslash, tab, newline and carriage return are escaped.
 """
 
@@ -116,13 +116,13 @@ class Manifest:
     def dumps(self) -> bytes:
         """As the host keeps it."""
         lines = [_line(entry, entry.mtime) for entry in sorted(self, key=lambda e: e.path)]
-        return "\n".join([HEADER, *lines, ""]).encode("utf-8", "surrogateescape")
+        return "\n".join([f"{HEADER}\t{len(lines)}", *lines, ""]).encode("utf-8", "surrogateescape")
 
     @classmethod
     def loads(cls, data: bytes) -> Manifest:
         """Read what `dumps` wrote. Raises ValueError on anything else."""
         header, *lines = data.decode("utf-8", "surrogateescape").split("\n")
-        if header != HEADER or not lines or lines[-1] != "":
+        if header != f"{HEADER}\t{len(lines) - 1}" or lines[-1] != "":
             raise ValueError("not a whole manifest")
         return cls(_entry(line) for line in lines[:-1])
 

@@ -65,6 +65,8 @@ link() {
   mkdir -p "$(dirname "$there")" "$(dirname "$here")"
   if [ ! -e "$there" ] && [ ! -L "$there" ]; then
     if [ -n "$seed" ] && { [ -e "$seed" ] || [ -L "$seed" ]; }; then
+      # What the site has put there while it was not shared yet goes along.
+      if [ -d "$seed" ] && [ -d "$here" ] && [ ! -L "$here" ]; then cp -a "$here/." "$seed/"; fi
       mv "$seed" "$there"
     elif [ ! -L "$here" ] && [ -e "$here" ]; then
       rm -rf "$there.seed" && cp -a "$here" "$there.seed" && mv "$there.seed" "$there"

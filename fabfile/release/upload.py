@@ -28,6 +28,11 @@ class Known:
     manifest: Manifest | None = None
     doubtful: frozenset[str] = frozenset()
 
+    @property
+    def trusted(self) -> Manifest:
+        """What is there for sure."""
+        return Manifest(entry for entry in self.manifest or () if entry.path not in self.doubtful)
+
     def difference(self, wanted: Manifest) -> Difference:
         """What must be done to become `wanted`."""
         return (self.manifest or Manifest()).difference(wanted, self.doubtful)
@@ -145,7 +150,7 @@ def _commands(place: Place, known: Known, difference: Difference) -> Iterator[st
     elif difference:
         if place.state:
             yield _doubt(place.state, [*difference.added, *difference.changed, *difference.deleted])
-        yield from apply.commands(difference, known.manifest, place.staging, place.target)
+        yield from apply.commands(difference, known.trusted, place.staging, place.target)
     if place.state:
         folder = place.state
         yield f"mv -f {quote(folder + '/manifest.new')} {quote(folder + '/manifest')}"

@@ -189,7 +189,7 @@ def free(folder: Path) -> int:
 def test_a_disk_that_is_too_small_is_seen_beforehand(project: Project) -> None:
     with small_disk(project, "20m"):
         project.deployed()
-        project.write({"big": "x" * (6 << 20)})
+        project.write({"big": "x" * (9 << 20)})
         before = free(project.deploy_to)
         with untouched(project):
             done = project.fab("deploy", code=1)
