@@ -65,6 +65,18 @@ def site(sshd: Sshd, host_dir: Path) -> Site:
     return Site(sshd, host_dir / "site", {})
 
 
+@pytest.fixture
+def roomy_site(sshd: Sshd, site: Site) -> Iterator[Site]:
+    """The same in memory, where that has room: 20,000 files take a busy disk a minute."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < 1 << 30:
+        yield site
+        return
+    with tempfile.TemporaryDirectory(prefix="switchover-", dir=memory) as folder:
+        Path(folder).chmod(0o755)
+        yield Site(sshd, sshd.give(Path(folder)) / "site", {})
+
+
 def need(program: str) -> None:
     """Skip where this machine, which is also the host, lacks a program."""
     if shutil.which(program) is None:
@@ -123,12 +135,12 @@ def there_and_back(site: Site, old: Path, new: Path) -> list[fleet.HostResult]:
 @each_transfer
 @each_strategy
 def test_django_arrives_whole_and_goes_back(
-    site: Site, django: Releases, strategy: str, transfer: str
+    roomy_site: Site, django: Releases, strategy: str, transfer: str
 ) -> None:
     if transfer == "rsync":
         need("rsync")
-    site.keys.update(strategy=strategy, transfer=transfer)
-    results = there_and_back(site, django.old, django.new)
+    roomy_site.keys.update(strategy=strategy, transfer=transfer)
+    results = there_and_back(roomy_site, django.old, django.new)
     assert [r.transfer for r in results] == [transfer, transfer]
     assert [r.strategy for r in results] == [strategy, strategy]
     assert results[0].files_uploaded > 6000
