@@ -1,8 +1,9 @@
 """A manifest: what a tree holds, so that two trees can be compared without reading them.
 
 On the host it is a text: a header with the number of entries, then a line an entry, sorted by path,
-of fields apart by tabs: kind, mode (octal), size, mtime (Unix seconds), content, path. `content` is a file's sha256, a link's
-target, and nothing for a directory. Backslash, tab, newline and carriage return are escaped.
+of fields apart by tabs: kind, mode (octal), size, mtime (Unix seconds), content, path.
+`content` is a file's sha256, a link's target, and nothing for a directory. Backslash, tab, newline and
+carriage return are escaped.
 """
 
 from __future__ import annotations

@@ -695,7 +695,7 @@ def test_a_spoilt_cache_is_mended(site: Site, tmp_path: Path) -> None:
     site.deploy(version)
     assert site.current != live
     # What was uploaded is as it should be again; what somebody has added to the cache is not ours to remove.
-    added = {"extra", "more", "more/extra"}
+    added = {b"extra", b"more", b"more/extra"}
     assert {path: what for path, what in tree(site.current).items() if path not in added} == held
     assert_tidy(site)
 
