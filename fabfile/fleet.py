@@ -75,19 +75,7 @@ def deploy(
     """
     settings.require("source", "deploy_to")
     options = options or Options()
-    chosen = settings.source
-    assert chosen is not None
-    if not plan:
-        _build_locally(settings, listener)
-    shared = (*settings.shared.dirs, *settings.shared.files)
-    with source.opened(
-        path=chosen.path,
-        git=chosen.git,
-        ref=chosen.ref,
-        subdir=chosen.subdir,
-        exclude=settings.exclude,
-        shared=shared,
-    ) as tree:
+    with _source(settings, listener, build=not plan) as tree:
         owner, halt = lock.me("fab deploy"), threading.Event()
         with _hosts(settings, targets, listener, config) as hosts:
             fleet = _Fleet([Deployment(host, settings, owner, halt, tree, options) for host in hosts], halt)
@@ -133,19 +121,7 @@ def cache_sync(
     verify: only report drift (HostResult.drift). repair: look at what the cache really holds first.
     """
     settings.require("source", "deploy_to")
-    chosen = settings.source
-    assert chosen is not None
-    if not verify:
-        _build_locally(settings, listener)
-    shared = (*settings.shared.dirs, *settings.shared.files)
-    with source.opened(
-        path=chosen.path,
-        git=chosen.git,
-        ref=chosen.ref,
-        subdir=chosen.subdir,
-        exclude=settings.exclude,
-        shared=shared,
-    ) as tree:
+    with _source(settings, listener, build=not verify) as tree:
         owner, halt = lock.me("fab cache-sync"), threading.Event()
         with _hosts(settings, targets, listener, config) as hosts:
             works = [CacheSync(host, settings, owner, halt, tree, Options()) for host in hosts]
@@ -342,6 +318,24 @@ def _listing(work: Work) -> Listing:
             record = record.become(GOOD)
         listing.releases.append(record)
     return listing
+
+
+@contextlib.contextmanager
+def _source(settings: Settings, listener: Listener, *, build: bool) -> Iterator[source.Source]:
+    """The source that the settings name, scanned; with `build`, after the local_build hooks."""
+    if build:
+        _build_locally(settings, listener)
+    chosen = settings.source
+    assert chosen is not None
+    with source.opened(
+        path=chosen.path,
+        git=chosen.git,
+        ref=chosen.ref,
+        subdir=chosen.subdir,
+        exclude=settings.exclude,
+        shared=(*settings.shared.dirs, *settings.shared.files),
+    ) as tree:
+        yield tree
 
 
 def _build_locally(settings: Settings, listener: Listener) -> None:

@@ -18,11 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from ..errors import SourceError
 from .manifest import Entry, Manifest
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 BLOCK = 1 << 18  # bytes read at a time
 GIT_TIMEOUT = 600.0  # seconds; a clone over a slow network
@@ -106,6 +108,8 @@ def scan(root: Path, exclude: Sequence[str], shared: Iterable[str], revision: st
             "it does not exist" if not root.exists() else "it is a file",
             "Correct source.path (relative to config.yaml), or build it first (hooks.local_build).",
         )
+    from pathspec import GitIgnoreSpec  # here, because only what reads a source needs it
+
     paths = list(_walk(root, GitIgnoreSpec.from_lines(exclude)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         entries = list(pool.map(lambda path: _entry(root, path), paths))

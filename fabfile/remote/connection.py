@@ -17,8 +17,6 @@ from typing import Any, TypeVar
 import fabric
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
-from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
-from tenacity.wait import wait_exponential_jitter
 
 from ..errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, HostKeyRefused, LinkLost, Stopped
 from ..settings import Ssh
@@ -163,6 +161,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                 self._reopen(cause)
 
     def _reopen(self, cause: str) -> None:
+        # Imported here: it brings asyncio along, and most runs never reconnect.
+        from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
+        from tenacity.wait import wait_exponential_jitter
+
         started = time.monotonic()
         window = self.rules.reconnect
         self.client.close()
