@@ -23,6 +23,9 @@ SYSTEM = {
     "busybox": "busybox",
     "mkfs.xfs": "xfsprogs",
     "unshare": "util-linux",
+    "ip": "iproute2",
+    "nft": "nftables",
+    "ps": "procps",
 }
 
 

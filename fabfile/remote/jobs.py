@@ -183,29 +183,45 @@ fi
 """
 
 
-# Runs a job: $1 is its directory, $2 its deadline in seconds. All its processes are one group, so that
-# they can be ended together; the trap keeps this one alive to write down how it ended.
-_RUNNER = r"""
+# Who is to be signalled: the group $1 where setsid has made it one, else $2 and all below it. To be noted
+# before the first signal, since what has lost its parent can't be found any more.
+_FAMILY = r"""
+family() {
+  # Not `kill -0 -- -PID`: dash and BusyBox don't know it.
+  if kill -0 "-$1" 2>/dev/null; then echo "-$1"; return; fi
+  ps -A -o ppid= -o pid= 2>/dev/null | awk -v top="$2" '
+    { parent[$2] = $1 }
+    END { for (p in parent) { q = p; while (q != top && q in parent) q = parent[q]; if (q == top) print p } }'
+}
+"""
+
+# Runs a job: $1 is its directory, $2 its deadline in seconds. The trap keeps it alive when all its processes
+# are ended together, to write down how the job ended.
+_RUNNER = rf"""
+{_FAMILY}
 J=$1
 unset LC_ALL
 [ -r "/proc/$$/stat" ] && start=$(sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20)
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)
-ln -s "$$ ${start:-0} $boot" "$J/process" 2>/dev/null || exit 0
+ln -s "$$ ${{start:-0}} $boot" "$J/process" 2>/dev/null || exit 0
 trap : TERM HUP INT
 sh "$J/script" > "$J/log" 2>&1 < /dev/null &
 child=$!
 (
-  trap 'kill $nap 2>/dev/null' TERM
-  sleep "$2" & nap=$!
-  wait $nap || exit
-  : > "$J/late"; kill -TERM -- -$$; sleep 5
-  echo 137 > "$J/status.new" && mv "$J/status.new" "$J/status"; kill -KILL -- -$$
+  trap : TERM HUP INT
+  n=0; while [ $n -lt "$2" ]; do
+    [ ! -f "$J/status" ] && [ -d "$J" ] || exit 0
+    sleep 1; n=$((n + 1))
+  done
+  : > "$J/late"; all=$(family $$ $child); kill -TERM $all; sleep 5
+  [ -f "$J/status" ] || {{ echo 137 > "$J/status.new" && mv "$J/status.new" "$J/status"; }}
+  kill -KILL $all
 ) &
 watch=$!
 wait $child; status=$?
 while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
 echo $status > "$J/status.new" && mv "$J/status.new" "$J/status"
-kill -TERM $watch 2>/dev/null
+[ -f "$J/late" ] || kill -KILL $watch 2>/dev/null
 :
 """
 
@@ -253,11 +269,14 @@ done
 
 
 # Ends the job in $J and its children; they get 5 s before they are killed.
-_CANCEL = """
+_CANCEL = rf"""
+  {_FAMILY}
   [ -L "$J/process" ] && [ ! -f "$J/status" ] || exit 0
-  pid=$(readlink "$J/process"); pid=${pid%% *}
-  kill -TERM -- "-$pid" 2>/dev/null || kill -TERM "$pid" 2>/dev/null
-  n=0; while [ ! -f "$J/status" ] && [ $n -lt 25 ]; do sleep 0.2 2>/dev/null || sleep 1; n=$((n + 1)); done
-  [ -f "$J/status" ] || kill -KILL -- "-$pid" 2>/dev/null
+  pid=$(readlink "$J/process"); pid=${{pid%% *}}; all=$(family "$pid" "$pid")
+  kill -TERM $all 2>/dev/null
+  n=0; while kill -0 $all 2>/dev/null && [ $n -lt 25 ]; do
+    sleep 0.2 2>/dev/null || sleep 1; n=$((n + 1))
+  done
+  kill -KILL $all 2>/dev/null
   :
 """
