@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .errors import CommandFailed, HealthCheckFailed, HookFailed, LockLost, Stopped, SwitchoverError
 from .events import Output, StepFailed, StepFinished, StepStarted
@@ -236,8 +236,14 @@ class Work:
             old,
             self.lock.owner_file,
             confirm.within,
-            self.when_left_alone(f"nothing was heard of us for {confirm.within} s after the switch"),
+            self.when_left_alone(self.silence),
         )
+
+    @property
+    def silence(self) -> str:
+        """Why the host goes back by itself."""
+        within = self.settings.confirm.within if self.settings.confirm else 0
+        return f"nothing was heard of us for {within} s after the switch"
 
     def when_left_alone(self, reason: str) -> str:
         """What the host writes down when it goes back by itself."""
@@ -262,11 +268,23 @@ class Work:
         """Put back what was live before. Safe where the switch did not happen, or only half."""
         with self.step("switch back") as tell:
             # Where the rename was refused, nothing is to be put back, and a second one would be refused too.
-            if self.host.files.readlink(self.layout.current) != self.state.target:
+            seen, lost = (
+                self.host.files.readlink(self.layout.current),
+                isinstance(self.result.error, LockLost),
+            )
+            if lost and seen != f"releases/{self.result.release}":
+                return  # nothing here is ours any more
+            if seen != self.state.target:
                 switch.point(self.host, self.layout, self.state.target, self.guard)
             tell(f"{self.state.live or 'nothing'} is live again")
-        if bad:
+        if bad is None:
+            return
+        if self.switched and seen == self.state.target and self.settings.confirm:
+            bad = replace(bad, note=self.silence)  # the host has gone back by itself
+        try:
             self.host.shell.run(f"{self.guard}{records.write(self.layout, bad)}", what="Writing the record")
+        except CommandFailed as error:  # what is live is as it was, and that is what counts
+            self.host.note("warn", f"{error.what} {error.why}")
 
 
 ADVICE = {

@@ -161,13 +161,14 @@ held() {{ printf 'held\\t'; cat "$1/owner" 2>/dev/null; exit 0; }}
 if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then
   if grep -q {self.owner.token} "$top/owner" 2>/dev/null; then printf 'taken\\t%s\\t' "$top"; exit 0; fi
   expired || held "$top"
-  from=$(cat "$top/owner" 2>/dev/null); : > "$top/released"
+  # Not with `:`, which ends the shell where the winner of a race has just removed that directory.
+  from=$(cat "$top/owner" 2>/dev/null); true 2>/dev/null > "$top/released"
 fi
 mine=$((top + 1))
 mkdir "$mine" 2>/dev/null || {{ [ -d "$mine" ] || {{ mkdir "$mine"; exit 1; }}; held "$mine"; }}
-cd "$mine" && {write_file("owner", json.dumps(asdict(self.owner)))} && cd .. || exit 1
+( cd "$mine" && {write_file("owner", json.dumps(asdict(self.owner)))} ) || {{ [ ! -d "$mine" ] || exit 1; }}
 {_TOP}
-if [ "$top" != "$mine" ]; then : > "$mine/released"; held "$top"; fi
+if [ "$top" != "$mine" ]; then true 2>/dev/null > "$mine/released"; held "$top"; fi
 for d in *; do case $d in *[!0-9]*) ;; *) [ "$d" -lt "$mine" ] && rm -rf "$d" ;; esac; done
 printf 'taken\\t%s\\t%s' "$mine" "$from"
 """

@@ -1,0 +1,76 @@
+"""What the tests of faults share: a small site, the way to its host, and a host with slow tools."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.helpers import PATIENT, Tools
+from tests.integration.cli import Barrier, Project
+from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd
+
+
+@pytest.fixture
+def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+    """A small site, and an empty directory on the host to deploy it to."""
+    made = Project(tmp_path / "project", sshd, host_dir)
+    made.configure(ssh=PATIENT)
+    return made
+
+
+@pytest.fixture
+def network(sshd: Sshd) -> Iterator[Proxy]:
+    """The way to the server."""
+    with Proxy(sshd.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def barrier(sshd: Sshd) -> Iterator[Barrier]:
+    """Holds a hook; opened at the end, so that none is left behind."""
+    made = Barrier(sshd.new_dir("barrier-"))
+    yield made
+    made.open()
+
+
+@pytest.fixture
+def own_sshd(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
+    """A server of this test alone, which it may stop."""
+    with Sshd() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tools() -> Iterator[Tools]:
+    """A folder of programs for a host's PATH, at first those of this machine."""
+    folder = Path(tempfile.mkdtemp(prefix="switchover-tools-"))
+    folder.chmod(0o755)
+    yield Tools(folder)
+    with contextlib.suppress(OSError):
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def gated(tools: Tools, sshd_installed: None) -> Iterator[Sshd]:
+    """A server whose cp waits before a cache as long as there is a file .gate beside it."""
+    tools.write("cp", GATED_CP)
+    with Sshd(extra=f"SetEnv PATH={tools.folder}:/usr/bin:/bin") as server:
+        yield server
+
+
+GATED_CP = """
+for last in "$@"; do
+  case $last in
+    */cache)
+      root=${last%/cache}
+      [ ! -e "$root/.gate" ] || : > "$root/.reached"
+      n=0; while [ -e "$root/.gate" ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n + 1)); done ;;
+  esac
+done
+"""

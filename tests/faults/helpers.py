@@ -1,0 +1,247 @@
+"""Ways to strike at a chosen moment, and to look at what is left on the host."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection as Pipe
+from pathlib import Path
+from typing import Any
+
+import fabric
+
+from fabfile import fleet
+from fabfile.errors import SwitchoverError
+from fabfile.events import Event, Note, StepFinished, StepStarted
+from fabfile.remote.host import Host, connect
+from fabfile.settings import Ssh, load
+from tests.integration.cli import Project, eventually
+from tests.lab.sshd import Sshd, descendants, end_processes, runs
+
+CLIENT_LIMIT = 60.0  # seconds for a step of a client, or for its end
+
+# A machine under load does not count as silent; a lost connection is tried again for some seconds.
+PATIENT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalive": {"interval": 2, "count": 5},
+    "reconnect": {"attempts": 10, "window": 30},
+}
+
+
+class Tools:
+    """A folder for the head of a host's PATH."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, before: str) -> None:
+        """A program that runs the script `before`, and then becomes the real one of that name."""
+        real = shutil.which(name, path="/usr/bin:/bin")
+        assert real, f"this machine has no {name}"
+        made = self.folder / name
+        made.write_text(f'#!/bin/sh\n{before}\nexec {real} "$@"\n')
+        made.chmod(0o755)
+
+
+def host_of(server: Any, port: int | None = None, **rules: Any) -> Host:
+    """The server as a Host, not yet connected."""
+    chosen: dict[str, Any] = {**PATIENT, "host_keys": "off", **rules}
+    address = f"{server.user}@{server.host}:{port or server.port}"
+    how = {"connect_kwargs": {"key_filename": [str(server.identity)]}}
+    return connect("host", address, Ssh(**chosen), fabric.Config(runtime_ssh_path="/dev/null"), **how)
+
+
+class Listener:
+    """Does something each time that one of these steps begins; keeps what was noted."""
+
+    def __init__(self, **when: Callable[[], object]) -> None:
+        self.when = when
+        self.begun: list[str] = []
+        self.finished: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self.notes.append(event.text)
+        elif isinstance(event, StepFinished):
+            self.finished[event.step] = event.detail
+        elif isinstance(event, StepStarted):
+            self.begun.append(event.step)
+            if event.step in self.when:
+                self.when[event.step]()
+
+
+# -- a client that can be held and killed ----------------------------------------------------------------
+
+
+class Client:
+    """A deployment in a process of its own, which waits at the beginning of a step until it is let go."""
+
+    def __init__(self, project: Project, stop_at: str, port: int | None = None) -> None:
+        self.context = multiprocessing.get_context("forkserver")
+        self.pipe, theirs = self.context.Pipe()
+        how = (str(project.folder), str(project.ssh_config), project.address(port))
+        self.process = self.context.Process(
+            target=_deploy, args=(theirs, *how, str(project.server.identity), stop_at)
+        )
+        self.process.start()
+        theirs.close()
+
+    def wait(self) -> None:
+        """Until it is at that step."""
+        assert self.pipe.poll(CLIENT_LIMIT), "the client did not come to its step"
+        assert self.pipe.recv() == "here", "the client ended before its step"
+
+    def go_on(self) -> dict[str, Any]:
+        """Let it; what became of it: exit code, error, notes."""
+        self.pipe.send("go on")
+        assert self.pipe.poll(CLIENT_LIMIT), "the client hangs"
+        said: dict[str, Any] = self.pipe.recv()
+        return said
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.process.kill()
+        self.process.join(10)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+def _deploy(pipe: Pipe, folder: str, ssh_config: str, address: str, identity: str, stop_at: str) -> None:
+    def stop() -> None:
+        pipe.send("here")
+        pipe.recv()
+
+    listener = Listener(**{stop_at: stop})
+    outcome = fleet.deploy(
+        load(Path(folder, "config.yaml")),
+        [fleet.Target(address, identity)],
+        listener=listener,
+        config=fabric.Config(runtime_ssh_path=ssh_config),
+    )
+    error = outcome.error.as_dict() if outcome.error else None
+    pipe.send({"code": outcome.exit_code, "error": error, "notes": listener.notes})
+
+
+# -- sources ---------------------------------------------------------------------------------------------
+
+LARGE, SMALL = 24 << 20, 200
+
+
+def write_big_source(project: Project, seed: int = 1) -> int:
+    """One large file among many small ones, none of which can be compressed; their size altogether."""
+    chance = random.Random(seed)
+    shutil.rmtree(project.build)
+    (project.build / "m").mkdir(parents=True)
+    (project.build / "m/large.bin").write_bytes(chance.randbytes(LARGE))
+    for number in range(SMALL):
+        name = project.build / f"{'az'[number % 2]}{number % 7}/file-{number}"
+        name.parent.mkdir(exist_ok=True)
+        name.write_bytes(chance.randbytes(chance.randrange(100, 2000)))
+    return sum(path.stat().st_size for path in project.build.rglob("*") if path.is_file())
+
+
+# -- what is left on the host ----------------------------------------------------------------------------
+
+
+def record(project: Project, release: str) -> dict[str, Any]:
+    """A release's record."""
+    text = (project.deploy_to / f".switchover/releases/{release}/record.json").read_text()
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def unfinished(project: Project) -> str:
+    """The one release that was interrupted."""
+    (found,) = [name for name, state in project.states().items() if state in ("building", "ready")]
+    return found
+
+
+def nothing_is_left(project: Project) -> None:
+    """Nothing half done: no lock, no upload, no job, no record of a release that is not there."""
+    assert project.is_tidy()
+    assert not list((project.deploy_to / ".switchover/jobs").iterdir())
+    states = project.states()
+    assert not {"building", "ready"} & set(states.values()), states
+    assert set(project.released) == set(states)
+
+
+def processes(file: Path, count: int) -> list[int]:
+    """The process ids in `file`, once there are so many."""
+    eventually(lambda: file.exists() and len(file.read_text().split()) >= count, "the processes run")
+    found = [int(word) for word in file.read_text().split()]
+    assert all(runs(pid) for pid in found)
+    return found
+
+
+def all_gone(pids: list[int]) -> None:
+    """Wait for their end."""
+    eventually(lambda: not any(runs(pid) for pid in pids), f"none of {pids} runs any more")
+
+
+def explained(error: SwitchoverError | None, *words: str) -> None:
+    """Each of these words is in what a person reads."""
+    assert error is not None
+    told = f"{error.what}\n{error.why}\n{error.hint}"
+    missing = [word for word in words if word not in told]
+    assert not missing, f"{missing} is not in:\n{told}"
+
+
+def sessions(server: Sshd) -> list[int]:
+    """sshd's own processes for those that are logged in; not what they have started."""
+    found = [pid for pid in descendants(server.pid) if _name(pid).startswith("sshd")]
+    assert found, "nobody is logged in"
+    return found
+
+
+def kill_sshd(server: Sshd) -> None:
+    """End sshd and all sessions; what these have started lives on, as after `systemctl stop ssh`."""
+    end_processes([server.pid, *sessions(server)])
+    server.stop()
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
+
+
+# -- what only root can make -----------------------------------------------------------------------------
+
+
+def run(*command: str) -> str:
+    """A program of this machine that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
+    return done.stdout
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own at `folder`."""
+    run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        run("umount", "-l", str(folder))
+
+
+def fill(folder: Path, leave: int) -> None:
+    """Use up the file system's room but for `leave` bytes."""
+    free = os.statvfs(folder)
+    size = free.f_bavail * free.f_frsize - leave
+    with (folder / "ballast").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    left = os.statvfs(folder)
+    assert left.f_bavail * left.f_frsize <= leave, "the disk could not be filled"

@@ -1,0 +1,265 @@
+"""What was begun is gone on with: uploads from where they were cut, deployments by --resume or a re-run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.helpers import (
+    LARGE,
+    PATIENT,
+    Client,
+    nothing_is_left,
+    record,
+    unfinished,
+    write_big_source,
+)
+from tests.integration.cli import Barrier, Project, Running, eventually, untouched
+from tests.integration.helpers import assert_same
+from tests.lab.proxy import Proxy
+from tests.lab.sshd import Sshd, descendants, detached_from, end_processes
+
+pytestmark = pytest.mark.timeout(90)
+
+
+# -- uploads ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transfer", ["stream", "sftp", "rsync"])
+def test_a_cut_upload_sends_only_the_rest(project: Project, network: Proxy, transfer: str) -> None:
+    """The connection is cut in the middle of a large file: the deployment comes through by itself, nothing
+    that had arrived whole is sent again, and the large file goes on inside.
+    """
+    if transfer == "rsync" and not (shutil.which("rsync") and shutil.which("ssh")):
+        pytest.skip("rsync or ssh is not installed")
+    size = write_big_source(project)
+    project.configure(ssh=PATIENT, transfer=transfer)
+    network.cut_after(LARGE // 2)
+    outcome = project.deploy(targets=[project.address(network.port)])
+    assert outcome.ok, outcome.error and (outcome.error.what, outcome.error.why)
+    assert network.cuts == 1, "the upload was not cut"
+    if transfer != "rsync":  # whose own connection it may have been
+        assert outcome.hosts[0].reconnects >= 1
+    assert_same(project.build, project.current)
+    assert network.uploaded < 1.3 * size, f"{network.uploaded / size:.2f} times its size was sent"
+    assert project.is_tidy()
+
+
+@pytest.mark.parametrize("transfer", ["stream", "sftp", "rsync"])
+def test_a_killed_upload_is_gone_on_with(project: Project, network: Proxy, transfer: str) -> None:
+    """The client is killed (SIGKILL) in the middle of an upload. The same command, run again, sends the rest
+    only, and tells that --resume would have finished the very release.
+    """
+    if transfer == "rsync" and not (shutil.which("rsync") and shutil.which("ssh")):
+        pytest.skip("rsync or ssh is not installed")
+    size = write_big_source(project)
+    project.configure(ssh=PATIENT, transfer=transfer)
+    with project.start("deploy", hosts=project.address(network.port)) as running:
+        eventually(lambda: network.uploaded > LARGE // 2, "half of it is uploaded")
+        end_processes([running.process.pid, *descendants(running.process.pid)])  # rsync is one of them
+        assert running.process.wait(10) == -9
+    eventually(lambda: network.open_connections == 0, "its connections are gone")
+    first = network.uploaded
+    assert first < 0.9 * size, "it was killed too late"
+    half = unfinished(project)
+    done = project.fab("deploy", "--json", hosts=project.address(network.port))
+    done.says(f"{half}, of the same source, was interrupted: --resume would finish it")
+    assert done.host["release"] == project.live != half
+    assert_same(project.build, project.current)
+    assert network.uploaded < 1.3 * size, f"{network.uploaded / size:.2f} times its size was sent"
+    nothing_is_left(project)
+
+
+def test_a_part_of_another_content_is_not_gone_on_with(project: Project, network: Proxy) -> None:
+    """What lies there of a large file is of another content (a damaged disk): it is sent whole, and right."""
+    write_big_source(project)
+    project.configure(ssh=PATIENT, transfer="stream")
+    with project.start("deploy", hosts=project.address(network.port)) as running:
+        eventually(lambda: network.uploaded > LARGE // 2, "half of it is uploaded")
+        running.kill()
+        running.process.wait(10)
+    eventually(lambda: network.open_connections == 0, "its connections are gone")
+    (part,) = (project.deploy_to / ".switchover/incoming").glob("*/m/large.bin")
+    eventually(lambda: not detached_from(project.server.port), "nobody writes to it any more")
+    assert 8 << 20 < part.stat().st_size < LARGE, "it has not arrived in part"
+    with part.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damaged")
+    project.fab("deploy")
+    assert_same(project.build, project.current)
+
+
+# -- deployments -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path, gated: Sshd) -> Iterator[Project]:
+    """A site on the host whose copies can be held, with a first release live and another one written."""
+    made = Project(tmp_path / "project", gated, gated.new_dir())
+    made.configure(ssh=PATIENT)
+    made.deployed()
+    made.write({"index.html": "two\n"})
+    yield made
+    (made.deploy_to / ".gate").unlink(missing_ok=True)
+
+
+def killed_while_copying(site: Project) -> str:
+    """A deployment whose client was killed while the host copies; its release. The gate is still closed."""
+    gate = site.deploy_to / ".gate"
+    gate.touch()
+    with site.start("deploy") as running:
+        eventually((site.deploy_to / ".reached").exists, "it copies", timeout=40)
+        dead(running)
+    return unfinished(site)
+
+
+def dead(running: Running) -> None:
+    """Killed, and nothing else."""
+    assert running.process.poll() is None, "it ended before it was killed"
+    running.kill()
+    running.process.wait(10)
+
+
+def finished(site: Project, first: str, second: str) -> None:
+    """The second release is live and in order, the first one is there to go back to."""
+    assert site.live == second
+    assert site.states() == {first: "good", second: "live"}
+    assert_same(site.build, site.current)
+    nothing_is_left(site)
+
+
+def test_resume_after_a_kill_during_copy(site: Project) -> None:
+    """The client is killed while the host copies: --resume finishes the same release."""
+    first = site.live
+    assert first
+    half = killed_while_copying(site)
+    assert site.live == first
+    (site.deploy_to / ".gate").unlink()
+    done = site.fab("deploy", "--resume", "--json")
+    assert done.host["release"] == half
+    finished(site, first, half)
+
+
+def test_resume_while_the_copy_still_goes_on(site: Project) -> None:
+    """The host copies on without us: --resume waits for that copy instead of starting another one."""
+    first = site.live
+    assert first
+    half = killed_while_copying(site)
+    with site.start("deploy", "--resume", "--json") as running:
+        folder = site.deploy_to / ".switchover/lock/3"
+        eventually(folder.exists, "it has the lock")
+        assert running.process.poll() is None
+        (site.deploy_to / ".gate").unlink()
+        assert running.finish().host["release"] == half
+    finished(site, first, half)
+
+
+@pytest.mark.parametrize("hook", ["before_switch", "after_switch"])
+def test_resume_after_a_kill_during_a_hook(site: Project, hook: str) -> None:
+    """The client is killed while a hook runs on the host: --resume finishes the same release, and the hook
+    has run once in total.
+    """
+    first = site.live
+    assert first
+    barrier = Barrier(site.server.new_dir("barrier-"))
+    site.configure(ssh=PATIENT, hooks={hook: [f"{barrier.hook}; echo ran >> {barrier.reached}"]})
+    with site.start("deploy") as running:
+        barrier.wait()
+        dead(running)
+    half = unfinished(site)
+    assert (site.live == half) == (hook == "after_switch")
+    barrier.open()
+    done = site.fab("deploy", "--resume", "--json")
+    assert done.host["release"] == half
+    assert barrier.reached.read_text() == "ran\n"
+    finished(site, first, half)
+
+
+def test_resume_after_a_hook_that_was_killed_too(site: Project) -> None:
+    """Client and host die while the hook runs (a power cut): --resume runs it again, and finishes."""
+    first = site.live
+    assert first
+    barrier = Barrier(site.server.new_dir("barrier-"))
+    site.configure(ssh=PATIENT, hooks={"before_switch": [f"echo $$ >> {barrier.reached}; {barrier.hook}"]})
+    with site.start("deploy") as running:
+        barrier.wait()
+        dead(running)
+    half = unfinished(site)
+    end_processes(detached_from(site.server.port))
+    barrier.open()
+    site.fab("deploy", "--resume")
+    assert len(barrier.reached.read_text().split()) == 2
+    finished(site, first, half)
+
+
+@pytest.mark.parametrize("step", ["compare", "upload", "verify", "switch", "unlock"])
+def test_resume_from_each_step(site: Project, step: str) -> None:
+    """The client is killed at the beginning of a step: --resume finishes, and a release is never half."""
+    first = site.live
+    assert first
+    with Client(site, step) as client:
+        client.wait()
+        client.kill()
+    if step in ("compare", "unlock"):  # nothing was written yet; all was
+        site.fab("deploy", "--resume", code=1).says("There is no interrupted deployment of this source")
+        site.fab("deploy")
+        assert_same(site.build, site.current)
+        nothing_is_left(site)
+        return
+    half = unfinished(site)
+    site.fab("deploy", "--resume")
+    finished(site, first, half)
+
+
+def test_resume_of_another_source(site: Project) -> None:
+    """--resume with another source than the interrupted one: refused, and the interrupted one can still be
+    finished.
+    """
+    first = site.live
+    assert first
+    half = killed_while_copying(site)
+    (site.deploy_to / ".gate").unlink()
+    site.write({"index.html": "three\n"})
+    with untouched(site):
+        site.fab("deploy", "--resume", code=1).says(
+            "There is no interrupted deployment of this source to resume", "without --resume"
+        )
+    assert unfinished(site) == half
+    site.write({"index.html": "two\n"})
+    site.fab("deploy", "--resume")
+    finished(site, first, half)
+
+
+def test_resume_of_nothing(site: Project) -> None:
+    """--resume where nothing was interrupted: refused, with what to do instead."""
+    with untouched(site):
+        site.fab("deploy", "--resume", code=1).says("There is no interrupted deployment", "fab releases")
+    nothing_is_left(site)
+
+
+def test_a_half_built_release_is_nobodys_way_back(site: Project) -> None:
+    """A half-built release is listed as that, and no rollback takes it."""
+    half = killed_while_copying(site)
+    (site.deploy_to / ".gate").unlink()
+    with untouched(site):
+        (entry,) = site.fab("releases", "--json").json["hosts"]
+        assert {r["id"]: r["state"] for r in entry["releases"]}[half] == "building"
+        site.fab("rollback", code=1).says("There is no good release before the live one")
+        site.fab("rollback", "--to", half, code=1).says("is not a release to go back to", "building")
+
+
+def test_a_plain_deployment_of_something_else_cleans_up(site: Project) -> None:
+    """After a kill, something else is deployed: nothing of the interrupted release is left on the host."""
+    first = site.live
+    assert first
+    half = killed_while_copying(site)
+    (site.deploy_to / ".gate").unlink()
+    site.write({"index.html": "three\n", "more.html": "more\n"})
+    done = site.fab("deploy", "--json")
+    assert done.host["release"] != half and not (site.deploy_to / "releases" / half).exists()
+    finished(site, first, done.host["release"])
+    assert record(site, first)["state"] == "good"
+    eventually(lambda: not detached_from(site.server.port), "no job is left running")
