@@ -223,7 +223,7 @@ class Deployment(Work):
 
     def switch_back(self) -> None:
         """The new release is bad: put the old one back."""
-        self.point_back(self.record.become(records.BAD) if self.record else None)
+        self.record = self.point_back(self.record.become(records.BAD) if self.record else None)
 
     def abandon(self) -> None:
         """A failed build: run after_failure, give the space back, keep a record that says so."""

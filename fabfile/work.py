@@ -264,8 +264,11 @@ class Work:
     tried_to_switch = False  # from here on the link may be either
     switched = False
 
-    def point_back(self, bad: Record | None) -> None:
-        """Put back what was live before. Safe where the switch did not happen, or only half."""
+    def point_back(self, bad: Record | None) -> Record | None:
+        """Put back what was live before; `bad` as it was written then.
+
+        Safe where the switch did not happen, or only half.
+        """
         with self.step("switch back") as tell:
             # Where the rename was refused, nothing is to be put back, and a second one would be refused too.
             seen, lost = (
@@ -273,18 +276,19 @@ class Work:
                 isinstance(self.result.error, LockLost),
             )
             if lost and seen != f"releases/{self.result.release}":
-                return  # nothing here is ours any more
+                return bad  # nothing here is ours any more
             if seen != self.state.target:
                 switch.point(self.host, self.layout, self.state.target, self.guard)
             tell(f"{self.state.live or 'nothing'} is live again")
         if bad is None:
-            return
+            return None
         if self.switched and seen == self.state.target and self.settings.confirm:
             bad = replace(bad, note=self.silence)  # the host has gone back by itself
         try:
             self.host.shell.run(f"{self.guard}{records.write(self.layout, bad)}", what="Writing the record")
         except CommandFailed as error:  # what is live is as it was, and that is what counts
             self.host.note("warn", f"{error.what} {error.why}")
+        return bad
 
 
 ADVICE = {

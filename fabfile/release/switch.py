@@ -43,7 +43,8 @@ def _replace(host: Host, layout: Layout, target: str, guard: str) -> None:
         # -T: `current` is the thing to replace, never a directory to move into.
         host.shell.run(f"{make} && mv -fT {quote(fresh)} {quote(layout.current)}", what="Switching")
     except CommandFailed as error:
-        error.hint = f"See who owns {layout.current} on the host, and whether it is a directory."
+        if "Read-only file system" not in error.why:
+            error.hint = f"See who owns {layout.current} on the host, and whether it is a directory."
         raise
 
 

@@ -205,6 +205,7 @@ unset LC_ALL
 boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)
 ln -s "$$ ${{start:-0}} $boot" "$J/process" 2>/dev/null || exit 0
 trap : TERM HUP INT
+head -c 8192 /dev/zero > "$J/room" 2>/dev/null
 sh "$J/script" > "$J/log" 2>&1 < /dev/null &
 child=$!
 (
@@ -220,6 +221,10 @@ child=$!
 watch=$!
 wait $child; status=$?
 while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
+# On a full disk a job can't say why it failed, nor could we write down that it did, but for the room we kept.
+rm -f "$J/room"
+why=; [ $status = 0 ] || why=$(LC_ALL=C head -c 65536 /dev/zero 2>&1 > "$J/room")
+rm -f "$J/room"; [ -z "$why" ] || echo "$why" >> "$J/log"
 echo $status > "$J/status.new" && mv "$J/status.new" "$J/status"
 [ -f "$J/late" ] || kill -KILL $watch 2>/dev/null
 :
@@ -262,7 +267,7 @@ while :; do
   if [ $living = 1 ]; then echo "process $pid is gone and left no status" >&2; exit {LOST}; fi
   if [ $living = 2 ] && [ $turns -gt {UNSTARTED * 5} ]; then echo "it was never started" >&2; exit {LOST}; fi
   turns=$((turns + 1))
-  [ $((turns % 8)) != 0 ] || echo >&2
+  [ $((turns % 4)) != 0 ] || echo >&2
   if [ $turns -lt 10 ]; then sleep 0.02 2>/dev/null || sleep 1; else sleep 0.2 2>/dev/null || sleep 1; fi
 done
 """
