@@ -30,6 +30,7 @@ from .layout import Layout
 
 LOST = "switchover: the lock is no longer ours"
 LEASE = 90  # seconds without a sign of life after which nobody is held up any longer
+UNSIGNED = 5  # seconds in which whoever takes the lock signs it, or else has died over it
 RENEW = 20.0  # seconds between two signs of life
 
 _TOP = """
@@ -96,6 +97,11 @@ class Lock:
         Raises Locked with the owner's name, HostNotReady where deploy_to can't be written.
         """
         outcome, owner = self._try()
+        for _ in range(4 * (UNSIGNED + 2)):
+            if outcome != "held" or owner is not None:
+                break
+            self.host.connection.pause(0.25)  # it was taken this moment: its owner is about to sign it
+            outcome, owner = self._try()
         if outcome == "held" and _dead(owner):
             assert owner is not None
             release(self.host, self.layout, owner)
@@ -178,8 +184,9 @@ printf 'taken\\t%s\\t%s' "$mine" "$from"
 _EXPIRED = f"""
 {ALIVE}
 expired() {{
+  limit={LEASE}; [ -f "$top/owner" ] || limit={UNSIGNED}
   last=$(stat -c %Y "$top/owner" 2>/dev/null || stat -c %Y "$top" 2>/dev/null) || return 1
-  [ $(($(date +%s) - last)) -gt {LEASE} ] || return 1
+  [ $(($(date +%s) - last)) -gt $limit ] || return 1
   for J in ../jobs/*; do
     if [ -d "$J" ] && [ ! -f "$J/status" ] && alive; then return 1; fi
   done

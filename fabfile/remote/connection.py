@@ -147,7 +147,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                 if not self.alive:
                     self.reopen(cause)
                 else:  # only a channel was closed, or the transport has not noticed its own end yet
-                    self._pause(min(0.1 * 2**turn, 5))
+                    self.pause(min(0.1 * 2**turn, 5))
         raise ConnectionLost(
             f"The connection to {self.original_host} kept dying.",
             f"tried {turn + 1} times; last: {cause}",
@@ -172,7 +172,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             stop=stop_after_attempt(window.attempts) | stop_after_delay(window.window),
             wait=wait_exponential_jitter(multiplier=0.75, max=5, jitter=0.5),
             retry=retry_if_exception(_transient),
-            sleep=self._pause,
+            sleep=self.pause,
         )
         try:
             attempts(self.open)
@@ -194,7 +194,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                 "Interrupted.", "Ctrl-C, or the signal TERM", "Run the same command again to go on."
             )
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Wait; raises Stopped once the user has pressed Ctrl-C."""
         self.interrupted.wait(seconds)
         self.stop_if_interrupted()
 

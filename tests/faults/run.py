@@ -27,7 +27,7 @@ BEGIN, END = "<!-- written by inv faults: begin -->", "<!-- end -->"
 STRATEGIES = ("cache", "previous")
 TRANSFERS = ("stream", "rsync", "sftp")
 STEPS = 11  # that a deployment of the harness has: connect to unlock
-PER_CUT = 126  # packets at which each kind of deployment is cut, spread evenly
+PER_CUT = 140  # packets at which each kind of deployment is cut, spread evenly
 
 SAYS = {
     "reset": "the connection is reset at the k-th packet",

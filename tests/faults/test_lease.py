@@ -71,6 +71,15 @@ def test_a_lock_of_somebody_else(project: Project) -> None:
     assert not (taken / "released").exists()
 
 
+def test_a_lock_whose_owner_died_before_it_could_sign(project: Project) -> None:
+    """Nobody knows whose it is; after the seconds that signing may take, it is free."""
+    project.deployed()
+    taken = hold(project, ELSEWHERE)
+    (taken / "owner").unlink()
+    project.fab("deploy")
+    nothing_is_left(project)
+
+
 def test_a_lock_whose_lease_has_run_out(project: Project) -> None:
     """A CI run was cancelled on another machine: after the lease its lock is taken, and we say from whom."""
     project.deployed()
