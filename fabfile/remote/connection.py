@@ -151,7 +151,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         raise ConnectionLost(
             f"The connection to {self.original_host} kept dying.",
             f"tried {turn + 1} times; last: {cause}",
-            "Run `fab diagnose`, or the same command again: what was done is not done twice.",
+            "Run the same command again: what was done is not done twice.",
         )
 
     def reopen(self, cause: str) -> None:
