@@ -269,10 +269,10 @@ class Sshd:
 def descendants(pid: int) -> list[int]:
     """Every process below `pid`, parents first; nothing where there is no /proc."""
     children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            after_name = stat.read_text(errors="replace").rpartition(")")[2].split()
-            children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+            after_name = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            children.setdefault(int(after_name[1]), []).append(int(process.name))
     found = [pid]
     for parent in found:
         found.extend(children.get(parent, []))
@@ -293,11 +293,11 @@ def halted_descendants(pid: int) -> list[int]:
 def detached_from(port: int) -> list[int]:
     """Processes that were started through the server on `port`, wherever they went since."""
     found = []
-    for environ in Path("/proc").glob("[0-9]*/environ"):
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            for variable in environ.read_bytes().split(b"\0"):
+            for variable in (process / "environ").read_bytes().split(b"\0"):
                 if variable.startswith(b"SSH_CONNECTION=") and variable.endswith(f" {HOST} {port}".encode()):
-                    found.append(int(environ.parent.name))
+                    found.append(int(process.name))
     return found
 
 
