@@ -8,8 +8,9 @@ from invoke.collection import Collection
 from .cli.cache_sync import cache_sync
 from .cli.demo import demo
 from .cli.deploy import deploy
+from .cli.diagnose import diagnose
 from .cli.releases import releases
 from .cli.rollback import rollback
 from .cli.unlock import unlock
 
-ns = Collection(deploy, rollback, cache_sync, releases, unlock, demo)
+ns = Collection(deploy, rollback, cache_sync, diagnose, releases, unlock, demo)

@@ -68,7 +68,17 @@ class Note:
     text: str
 
 
-Event = StepStarted | StepFinished | StepFailed | Progress | Output | Note
+@dataclass(frozen=True)
+class Waiting:
+    """Something takes its time: `passed` of `total` seconds are over. what: what is waited for."""
+
+    host: str
+    what: str
+    passed: float
+    total: float
+
+
+Event = StepStarted | StepFinished | StepFailed | Progress | Output | Note | Waiting
 Listener = Callable[[Event], None]
 
 

@@ -20,29 +20,33 @@ import fabric
 
 from .cache_sync import CacheSync
 from .deployment import Deployment, Options
-from .errors import ConfigError, NoSuchRelease, Stopped, SwitchoverError
+from .errors import NoSuchRelease, Stopped, SwitchoverError
 from .events import Listener, Output, StepFinished, StepStarted, silent
+from .hosts import AT_ONCE, Target, opened
 from .release import hooks, lock, records, source
 from .release.layout import next_id, sort_key
 from .release.lock import Owner
 from .release.records import GOOD, LIVE, Record
-from .remote.host import Host, connect
 from .rollback import Rollback
 from .settings import Settings
 from .work import HostResult, Work
 
+__all__ = [
+    "Holding",
+    "Listing",
+    "Options",
+    "Outcome",
+    "Target",
+    "cache_sync",
+    "deploy",
+    "releases",
+    "rollback",
+    "unlock",
+]
+
 W = TypeVar("W", bound=Work)
 
-AT_ONCE = 32  # hosts worked on at the same time
 HERE = "local"  # the name that events of this machine carry
-
-
-@dataclass(frozen=True)
-class Target:
-    """A host to work on. address: [user@]host[:port]; identity: a key file, if one is named."""
-
-    address: str
-    identity: str | None = None
 
 
 @dataclass
@@ -77,7 +81,7 @@ def deploy(
     options = options or Options()
     with _source(settings, listener, build=not plan) as tree:
         owner, halt = lock.me("fab deploy"), threading.Event()
-        with _hosts(settings, targets, listener, config) as hosts:
+        with opened(settings, targets, listener, config) as hosts:
             fleet = _Fleet([Deployment(host, settings, owner, halt, tree, options) for host in hosts], halt)
             if plan:
                 return fleet.outcome(fleet.each(Deployment.plan))
@@ -99,7 +103,7 @@ def rollback(
     """
     settings.require("deploy_to")
     owner, halt = lock.me("fab rollback"), threading.Event()
-    with _hosts(settings, targets, listener, config) as hosts:
+    with opened(settings, targets, listener, config) as hosts:
         fleet = _Fleet([Rollback(host, settings, owner, halt) for host in hosts], halt)
         if plan:
             failed = fleet.each(Rollback.look) or fleet.try_all(lambda: _common_target(fleet, to))
@@ -123,7 +127,7 @@ def cache_sync(
     settings.require("source", "deploy_to")
     with _source(settings, listener, build=not verify) as tree:
         owner, halt = lock.me("fab cache-sync"), threading.Event()
-        with _hosts(settings, targets, listener, config) as hosts:
+        with opened(settings, targets, listener, config) as hosts:
             works = [CacheSync(host, settings, owner, halt, tree, Options()) for host in hosts]
             fleet = _Fleet(works, halt)
             if verify:
@@ -152,7 +156,7 @@ def releases(
     """The releases of each host, oldest first. What `current` points at is `live`."""
     settings.require("deploy_to")
     halt = threading.Event()
-    with _hosts(settings, targets, listener, config) as hosts:
+    with opened(settings, targets, listener, config) as hosts:
         fleet = _Fleet([Work(host, settings, lock.me("fab releases"), halt) for host in hosts], halt)
         outcome = fleet.outcome(fleet.each(Work.look, stop_others=False))
         return outcome, [_listing(work) for work in fleet.works]
@@ -180,7 +184,7 @@ def unlock(
     """Who holds the lock of each host; `force` breaks it."""
     settings.require("deploy_to")
     halt = threading.Event()
-    with _hosts(settings, targets, listener, config) as hosts:
+    with opened(settings, targets, listener, config) as hosts:
         fleet = _Fleet([Work(host, settings, lock.me("fab unlock"), halt) for host in hosts], halt)
         found = {work.host.name: Holding(work.host.name) for work in fleet.works}
 
@@ -348,50 +352,6 @@ def _build_locally(settings: Settings, listener: Listener) -> None:
             lambda line: listener(Output(HERE, "local_build", line)),
         )
         listener(StepFinished(HERE, "local_build", 0.0))
-
-
-@contextlib.contextmanager
-def _hosts(
-    settings: Settings, targets: Sequence[Target] | None, listener: Listener, config: fabric.Config | None
-) -> Iterator[list[Host]]:
-    """The hosts, not yet connected; closed at the end."""
-    chosen = list(targets) if targets else [_as_target(entry) for entry in settings.hosts]
-    if not chosen:
-        raise ConfigError(
-            "No host is named.",
-            "there is no -H, and no `hosts` in the configuration",
-            "Say `fab -H user@host …`, or list the hosts in config.yaml.",
-        )
-    hosts: list[Host] = []
-    try:
-        for target, name in zip(chosen, _names(chosen), strict=True):
-            how = {"connect_kwargs": {"key_filename": [target.identity]}} if target.identity else {}
-            hosts.append(connect(name, target.address, settings.ssh, config, listener, **how))
-        yield hosts
-    finally:
-        for host in hosts:
-            host.close()
-
-
-def _as_target(entry: Any) -> Target:
-    name = f"[{entry.host}]" if ":" in entry.host and entry.port else entry.host
-    address = (f"{entry.user}@" if entry.user else "") + name + (f":{entry.port}" if entry.port else "")
-    return Target(address, str(entry.identity) if entry.identity else None)
-
-
-def _names(targets: Sequence[Target]) -> list[str]:
-    """What reports call the hosts: the bare name where it is unique, else as much as is needed."""
-    full = [target.address for target in targets]
-    twice = sorted({address for address in full if full.count(address) > 1})
-    if twice:
-        raise ConfigError("A host is named twice.", ", ".join(twice), "Name each host once.")
-    parts = [fabric.Connection.derive_shorthand(None, address) for address in full]
-    bare = [part["host"] for part in parts]
-    ported = [f"{part['host']}:{part['port'] or 22}" for part in parts]
-    for names in (bare, ported):
-        if len(set(names)) == len(names):
-            return names
-    return full
 
 
 def _bug(error: Exception) -> SwitchoverError:

@@ -60,10 +60,15 @@ def run(
     work: Callable[[Listener], Outcome],
     document: Callable[[Outcome], Json],
     show: Callable[[Outcome], None],
+    *,
+    clock: bool = False,
 ) -> None:
-    """Do `work` with a live report, then say how it went, and leave with its exit code."""
+    """Do `work` with a live report, then say how it went, and leave with its exit code.
+
+    clock: what goes on is measured in seconds, not in bytes.
+    """
     with _terminable():
-        with console.Live(title, to_stderr=as_json) as report:
+        with console.Live(title, to_stderr=as_json, clock=clock) as report:
             outcome = _attempt(lambda: work(report.listen))
         if as_json:
             json.dump(document(outcome), sys.stdout, indent=2)
@@ -71,7 +76,8 @@ def run(
         else:
             show(outcome)
         if outcome.exit_code:
-            console.show_error(outcome, to_stderr=True)
+            if outcome.error:
+                console.show_error(outcome, to_stderr=True)
             raise Exit(code=outcome.exit_code)
 
 

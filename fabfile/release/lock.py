@@ -216,6 +216,37 @@ if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then printf 'held\\t'; cat "$to
     return (True, _owner(said.partition("\t")[2])) if said.startswith("held") else (False, None)
 
 
+@dataclass(frozen=True)
+class Look:
+    """A lock, looked at. silent_for: seconds since its last sign of life. expired: the next deployment takes
+    it. dead: its owner was a process of this machine that is gone.
+    """
+
+    held: bool
+    owner: Owner | None = None
+    silent_for: int = 0
+    expired: bool = False
+    dead: bool = False
+
+
+def look(host: Host, layout: Layout) -> Look:
+    """What state the lock is in; changes nothing."""
+    script = f"""
+cd {quote(layout.locks)} 2>/dev/null || exit 0
+{_TOP}
+{_EXPIRED}
+[ "$top" -gt 0 ] && [ ! -e "$top/released" ] || exit 0
+expired && gone=yes || gone=no
+printf 'held\t%s\t%s\t' "$gone" "$(($(date +%s) - ${{last:-0}}))"; cat "$top/owner" 2>/dev/null
+:
+"""
+    said = host.shell.run(script, what="Reading the lock").text.split("\t", 3)
+    if said[0] != "held":
+        return Look(False)
+    owner = _owner(said[3])
+    return Look(True, owner, int(said[2]), said[1] == "yes", _dead(owner))
+
+
 def force(host: Host, layout: Layout) -> None:
     """Break the lock: its owner notices at its next step and stops before the switch."""
     host.shell.run(

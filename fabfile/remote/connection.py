@@ -52,11 +52,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     interrupted: threading.Event = None  # type: ignore[assignment]
     on_reconnect: Callable[[str, float], None] | None = None
     _opening: Any = None
+    _given: Any = None
     _watchdog: Watchdog | None = None
 
     def __init__(self, host: str, rules: Ssh, config: fabric.Config, **kwargs: Any) -> None:
         self.rules = rules
         self.address = host
+        self._given = {"config": config, **kwargs}
         self.interrupted = threading.Event()
         self._opening = threading.RLock()
         given = self.derive_shorthand(host)
@@ -68,6 +70,10 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         super().__init__(host, config=config, **kwargs)
         self.connect_kwargs = self._bounded(self.connect_kwargs, answer)
         self.connect_timeout = rules.connect_timeout
+
+    def again(self, rules: Ssh) -> Connection:
+        """Another connection to the same host, by the same ways in, under other rules."""
+        return Connection(self.address, rules, **copy.copy(self._given))
 
     def _bounded(self, given: Mapping[str, Any], answer: ssh_config.Answer) -> dict[str, Any]:
         """Fresh arguments for paramiko (Fabric changes the ones it is given), with a bound on each wait."""

@@ -19,6 +19,7 @@ import paramiko
 from paramiko.sftp import CMD_EXTENDED
 
 from ..errors import CommandFailed, FilesError, LinkLost
+from .bare import open_sftp
 from .connection import LINK_ERRORS, Connection
 from .shell import Shell, quote
 
@@ -83,7 +84,7 @@ class SftpFiles:
         if self._client and not self._client.get_channel().closed and self.connection.alive:
             return self._client
         try:
-            client = paramiko.SFTPClient.from_transport(self.connection.transport)
+            client = open_sftp(self.connection.transport, REQUEST_TIMEOUT)
         except (*LINK_ERRORS, paramiko.SFTPError) as error:
             if not self.connection.still_alive():
                 raise LinkLost("The connection died.", self.connection.why_dead()) from error

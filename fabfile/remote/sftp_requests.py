@@ -26,6 +26,7 @@ from paramiko.sftp import (
 )
 
 from ..errors import FilesError, LinkLost
+from .bare import open_sftp
 from .connection import LINK_ERRORS
 
 WINDOW = 128  # requests in flight; 32 KiB each at the most
@@ -45,7 +46,7 @@ class SftpRequests:
 
     def __init__(self, transport: paramiko.Transport) -> None:
         """Open the channel. Raises paramiko's errors where that fails."""
-        self.client = paramiko.SFTPClient.from_transport(transport)
+        self.client = open_sftp(transport, ANSWER_WITHIN)
         self.channel = self.client.get_channel()
         self.channel.settimeout(ANSWER_WITHIN)
         self._sending = threading.Lock()

@@ -108,7 +108,7 @@ class _Execution:
         self.what = what
         self.sink = sink
         self.touched = time.monotonic()
-        self.drains: tuple[_Drain, ...] = ()
+        self.drains: tuple[Drain, ...] = ()
         # Whatever an rc file prints comes before the marker, and is dropped with it.
         self.marker = secrets.token_hex(8).encode()
         self.command = f"exec sh -c {quote(f'printf %s {self.marker.decode()}; ' + script)}"
@@ -135,8 +135,8 @@ class _Execution:
     def _talk(self, channel: paramiko.Channel, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
         channel.settimeout(POLL)
         channel.exec_command(self.command.encode("utf-8", "surrogateescape"))
-        out = _Drain(channel.recv, self._moved, self.marker)
-        err = _Drain(channel.recv_stderr)
+        out = Drain(channel.recv, self._moved, self.marker)
+        err = Drain(channel.recv_stderr)
         self.drains = (out, err)
         if stdin:
             self._feed(channel, stdin())
@@ -179,7 +179,7 @@ class _Execution:
                 "Raise ssh.command_timeout if it needs longer, else see on the host what it waits for.",
             )
 
-    def _result(self, status: int, out: _Drain, err: _Drain) -> Result:
+    def _result(self, status: int, out: Drain, err: Drain) -> Result:
         if status == -1:  # paramiko's word for "no exit status came"
             raise LinkLost("The session ended without an exit status.", self._no_status())
         before, marker, after = bytes(out.data).partition(self.marker)
@@ -219,7 +219,7 @@ class Lines:
         self.partial = ""
 
 
-class _Drain:
+class Drain:
     """Reads one stream of a channel to its end, in a thread of its own.
 
     sink: receives each block as it comes, from behind `marker` on.

@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..events import Event, Note, Output, Progress, StepFailed, StepFinished, StepStarted, count
+from ..events import Event, Note, Output, Progress, StepFailed, StepFinished, StepStarted, Waiting, count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,11 +30,13 @@ def make_console(to_stderr: bool = False) -> Console:
 class Live:
     """Listens to events and shows them while the work goes on."""
 
-    def __init__(self, title: str, to_stderr: bool = False) -> None:
+    def __init__(self, title: str, to_stderr: bool = False, clock: bool = False) -> None:
         self.title = title
         self.console = make_console(to_stderr)
         self.lock = threading.Lock()
-        self.view: _Bars | _Lines = _Bars(self.console) if self.console.is_terminal else _Lines(self.console)
+        self.view: _Bars | _Lines = (
+            _Bars(self.console, clock) if self.console.is_terminal else _Lines(self.console)
+        )
 
     def __enter__(self) -> Live:
         self.view.start()
@@ -54,6 +56,8 @@ class Live:
                 self.view.progress(event)
             elif isinstance(event, StepFinished):
                 self.view.finished(event)
+            elif isinstance(event, Waiting):
+                self.view.waiting(event)
             else:
                 self._say(event)
 
@@ -99,11 +103,16 @@ class _Lines:
 
         self.console.print(Text(_finished(event)))
 
+    def waiting(self, event: Waiting) -> None:
+        if time.monotonic() - self.told.get(event.host, 0.0) >= PLAIN_EVERY:
+            self.told[event.host] = time.monotonic()
+            self.console.print(f"{event.host}  … {event.what}  {event.passed:.0f} of {event.total:.0f} s")
+
 
 class _Bars:
     """One line a host that changes in place; what ended scrolls by above."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: bool = False) -> None:
         from rich.progress import (
             BarColumn,
             DownloadColumn,
@@ -119,8 +128,7 @@ class _Bars:
             TextColumn("[bold]{task.fields[host]}[/]"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            *([] if clock else [DownloadColumn(), TransferSpeedColumn()]),
             TimeRemainingColumn(),
             TextColumn("{task.fields[files]}"),
             console=console,
@@ -150,6 +158,15 @@ class _Bars:
             total=event.total,
             completed=event.done,
             files=f"{event.files}/{event.total_files} files",
+        )
+
+    def waiting(self, event: Waiting) -> None:
+        self.bars.update(
+            self.rows[event.host],
+            total=event.total,
+            completed=event.passed,
+            description=f"watching {event.what}",
+            files=f"{event.passed:.0f} of {event.total:.0f} s",
         )
 
     def finished(self, event: StepFinished) -> None:

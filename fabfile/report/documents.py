@@ -16,13 +16,13 @@ Json = dict[str, Any]
 
 def deployment(outcome: Outcome) -> Json:
     """deploy, rollback, cache-sync."""
-    return {**_head(outcome), "hosts": [_host(result) for result in outcome.hosts]}
+    return {**head(outcome), "hosts": [_host(result) for result in outcome.hosts]}
 
 
 def releases(outcome: Outcome, listings: list[Listing]) -> Json:
     """releases."""
     return {
-        **_head(outcome),
+        **head(outcome),
         "hosts": [
             {
                 "host": listing.host,
@@ -61,10 +61,11 @@ def locks(outcome: Outcome, holdings: list[Holding]) -> Json:
                 "error": _error(holding.error),
             }
         )
-    return {**_head(outcome), "hosts": hosts}
+    return {**head(outcome), "hosts": hosts}
 
 
-def _head(outcome: Outcome) -> Json:
+def head(outcome: Outcome) -> Json:
+    """What every document begins with."""
     return {"ok": outcome.ok, "exit_code": outcome.exit_code, "error": _error(outcome.error)}
 
 

@@ -1,0 +1,32 @@
+"""The probes, in the order in which a deployment meets what they look at."""
+
+from __future__ import annotations
+
+from ..examination import Probe
+from ..finding import CATALOGUE
+from . import configuration, connect, layout, network, sftp, shell, storage, view
+
+
+def _of(stage: str) -> tuple[str, ...]:
+    return tuple(id for id, entry in CATALOGUE.items() if entry.stage == stage)
+
+
+PROBES = (
+    Probe("connect", _of("connect"), connect.login, needs=(), grants=("connection",)),
+    Probe("shell", _of("shell"), shell.speaks, grants=("shell", "place")),
+    Probe("limits", ("max-sessions",), shell.sessions),
+    Probe("sftp", ("sftp-missing", "sftp-broken"), sftp.opens, grants=("sftp",)),
+    Probe("sftp", ("sftp-denied", "sftp-readonly"), sftp.requests, needs=("connection", "sftp")),
+    Probe("view", ("view-split", "view-chroot"), view.same_tree, needs=("shell", "sftp", "place")),
+    Probe("view", ("server-varies", "jobs-killed-at-logout"), view.same_server, needs=("shell", "place")),
+    Probe("limits", ("sftp-slow",), sftp.speed, needs=("connection", "sftp")),
+    Probe("limits", ("peer-lossy",), network.loss, needs=("shell",)),
+    Probe("layout", (), layout.read, needs=("shell", "deploy_to")),
+    Probe("storage", _of("storage"), storage.try_it, needs=("shell", "deploy_to")),
+    Probe("layout", _of("layout"), layout.look, needs=("shell", "deploy_to")),
+    Probe("configuration", (), configuration.settings, needs=("shell",)),
+    Probe("configuration", ("clock-skew",), configuration.clock, needs=("shell",)),
+    Probe("configuration", ("strategy-advice",), lambda e: None, needs=("shell", "deploy_to")),
+    Probe("tools", ("tool-missing",), configuration.tools, needs=("shell",)),
+    Probe("idle", _of("idle"), network.endurance, needs=("connection",), deep=True),
+)

@@ -66,8 +66,8 @@ class RsyncTransfer:
         tally(len(entries), sum(e.size for e in entries))
 
     def _rsync(self, source: Source, names: Path, config: Path, staging: str) -> None:
-        # What is being received lies beside the staging directory; what was cut goes to its place in it. Not with
-        # --partial-dir outside of it: Debian's 3.2.7-1+deb12u6 then fails its own verification, each time.
+        # What is being received lies beside the staging directory; what was cut goes to its place in it. Not
+        # with an absolute --partial-dir: Debian's 3.2.7-1+deb12u6 then fails its own verification, each time.
         aside = quote(f"{staging}.rsync")
         self.host.shell.run(f"mkdir -p {quote(staging)} {aside}", what="Preparing the upload")
         # -s: the remote path is not given to the remote shell. No -r: the list names every entry.

@@ -1,0 +1,78 @@
+"""fab diagnose"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from .. import fleet
+from ..errors import ConfigError
+from ..events import Listener
+from . import common
+
+
+@common.task(
+    help={
+        "deep": "Also watch idle connections for as long as deployments take: minutes.",
+        "wait": "Seconds that --deep watches them.",
+        "html": "Write the report as one self-contained page, too.",
+        "anonymous": "Leave user names out of the page.",
+        "only": "Look for these findings only: ID,ID,…",
+        "deploy_to": "The deployment root on each host, without a configuration file.",
+    }
+)
+def diagnose(
+    c: Any,
+    deep: bool = False,
+    wait: int = 300,
+    html: str = "",
+    anonymous: bool = False,
+    only: str = "",
+    deploy_to: str = "",
+    env: str = "",
+    config: str = "",
+    json: bool = False,
+) -> None:
+    """Find out why a host can't be deployed to, with evidence, and what mends it."""
+    # Here, because no other task needs them.
+    from .. import diagnosis
+    from ..report import diagnosis as report
+    from ..report import html as page
+
+    found: list[diagnosis.Diagnosis] = []
+
+    def work(listener: Listener) -> fleet.Outcome:
+        ids = _ids(only, list(diagnosis.CATALOGUE))
+        seconds = float(max(wait, 2)) if deep else None
+        settings = common.settings(env, config, deploy_to=deploy_to)
+        found.extend(
+            diagnosis.diagnose(
+                settings, common.targets(c), deep=seconds, only=ids, listener=listener, config=c.config
+            )
+        )
+        if html:
+            page.write(Path(html), found, diagnosis.differences(found), anonymous=anonymous)
+        return fleet.Outcome(0 if all(host.ok for host in found) else 1)
+
+    common.run(
+        json,
+        "diagnose",
+        work,
+        lambda outcome: report.document(outcome, found, diagnosis.differences(found)),
+        lambda outcome: report.show(found, diagnosis.differences(found), html),
+        clock=True,
+    )
+
+
+def _ids(only: str, known: list[str]) -> list[str]:
+    ids = [part.strip() for part in only.split(",") if part.strip()]
+    for id in ids:
+        if id not in known:
+            near = difflib.get_close_matches(id, known, 1)
+            raise ConfigError(
+                f"There is no finding called {id}.",
+                "--only takes ids of findings",
+                f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}",
+            )
+    return ids

@@ -1,0 +1,209 @@
+"""One host under examination: how to reach it, and what has been found so far."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import paramiko
+
+from ..release.layout import Layout
+from ..release.state import State
+from ..remote.bare import BareSftp, Said, execute
+from ..remote.connection import Connection
+from ..remote.host import Host
+from ..remote.shell import ENGLISH, quote
+from ..settings import Settings
+from ..settings.model import Keepalive
+from .finding import CATALOGUE, Finding, Fix, IdleLife, Status
+
+T = TypeVar("T")
+
+ANSWER_WITHIN = 10.0  # seconds for one command or one SFTP answer
+AGAIN_WITHIN = 3.0  # seconds in which a server has tidied up a session that was just closed
+PROBE = ".switchover-probe-"
+Evidence = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Something that is tried on the host.
+
+    covers: the ids that it decides; what it leaves out is ok. needs, grants: abilities of the host that must
+    have been shown before ("connection", "shell", "sftp", "place", "deploy_to"), and that it may show.
+    """
+
+    stage: str
+    covers: tuple[str, ...]
+    run: Callable[[Examination], None]
+    needs: tuple[str, ...] = ("connection",)
+    grants: tuple[str, ...] = ()
+    deep: bool = False
+
+
+class Examination:
+    """What probes share. They call ok, warn, fail and grant; nothing here prints.
+
+    place: a directory of ours on the host, made for this examination and removed at its end.
+    """
+
+    def __init__(self, host: Host, settings: Settings, fresh: Callable[[float], Connection]) -> None:
+        self.host = host
+        self.settings = settings
+        self.layout = Layout(settings.deploy_to) if settings.deploy_to else None
+        self.fresh = fresh  # another connection to the same host; its argument: seconds between keepalives
+        self.findings: dict[str, Finding] = {}
+        self.facts: dict[str, str] = {}
+        self.abilities: dict[str, str] = {}  # "" where it was shown, else the finding that prevents it
+        self.seconds: dict[str, float] = {}
+        self.idle: list[IdleLife] = []
+        self.place: str | None = None
+        self.place_in_deploy_to = False
+        self.state: State | None = None
+        self.said: dict[str, str] = {}  # what the shell probe's script answered, by key
+        self.round_trip = 0.0  # seconds
+        self.token = secrets.token_hex(8)
+        self.deep = 0.0  # seconds that idle connections are watched
+        self._sftp: BareSftp | None = None
+
+    # -- findings --------------------------------------------------------------------------------------
+
+    def ok(self, id: str, what: str = "", **evidence: Any) -> None:
+        """It was looked at, and is in order."""
+        self._put(Finding(id, "ok", what or CATALOGUE[id].fine, evidence=evidence))
+
+    def warn(
+        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, **evidence: Any
+    ) -> None:
+        """A deployment works, on a detour or with a risk."""
+        self.judge("warn", id, what, why, hint, fix, **evidence)
+
+    def fail(
+        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, **evidence: Any
+    ) -> None:
+        """A deployment as configured fails, or may do harm."""
+        self.judge("fail", id, what, why, hint, fix, **evidence)
+
+    def judge(
+        self,
+        status: Status,
+        id: str,
+        what: str,
+        why: str = "",
+        hint: str = "",
+        fix: Fix | None = None,
+        **evidence: Any,
+    ) -> None:
+        """A finding whose status was worked out."""
+        self._put(Finding(id, status, what, why, hint, evidence, fix))
+
+    def skip(self, id: str, why: str) -> None:
+        """It could not be looked at."""
+        self._put(Finding(id, "skip", "Not looked at.", why))
+
+    def _put(self, finding: Finding) -> None:
+        known = self.findings.get(finding.id)
+        if known is None or not known.bad or finding.status == "fail":
+            self.findings[finding.id] = finding
+
+    def bad(self, id: str) -> bool:
+        """Whether `id` was found, as a failure or a warning."""
+        return id in self.findings and self.findings[id].bad
+
+    def grant(self, *abilities: str) -> None:
+        """The host has shown these."""
+        self.abilities.update(dict.fromkeys(abilities, ""))
+
+    def has(self, ability: str) -> bool:
+        """Whether the host has shown it."""
+        return self.abilities.get(ability) == ""
+
+    @property
+    def sftp_status(self) -> Status:
+        """How bad trouble with SFTP is: deployments do without it, unless the settings want it."""
+        wants = self.settings.ssh.sftp == "require" or self.settings.transfer == "sftp"
+        return "fail" if wants else "warn"
+
+    @property
+    def address(self) -> str:
+        """user@host:port, as it was worked out."""
+        connection = self.host.connection
+        return f"{connection.user}@{connection.host}:{connection.port}"
+
+    # -- the host --------------------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> Connection:
+        """The one that most probes use."""
+        return self.host.connection
+
+    def execute(
+        self, command: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None
+    ) -> Said:
+        """Run `command` as it is. Where the server allows one session at a time, SFTP makes room for it."""
+        over = connection or self.connection
+        return self._with_room(lambda: execute(over.transport, command, timeout))
+
+    def session(self) -> paramiko.Channel:
+        """A fresh channel."""
+        return self._with_room(lambda: self.connection.transport.open_session(timeout=ANSWER_WITHIN))
+
+    def _with_room(self, attempt: Callable[[], T]) -> T:
+        until = time.monotonic() + AGAIN_WITHIN
+        while True:
+            try:
+                return attempt()
+            except paramiko.ChannelException:
+                self.close_sftp()
+                if time.monotonic() > until:
+                    raise
+                self.connection.pause(0.1)
+
+    def script(
+        self, text: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None
+    ) -> dict[str, list[str]]:
+        """Run a script that prints `key TAB value` lines; the values by key."""
+        mark = secrets.token_hex(6)
+        said = self.execute(f"exec sh -c {quote(f'printf %s {mark}; {ENGLISH}{text}')}", timeout, connection)
+        found: dict[str, list[str]] = {}
+        output = said.out.partition(mark.encode())[2].decode("utf-8", "surrogateescape")
+        for line in output.splitlines():
+            key, tab, value = line.partition("\t")
+            if tab:
+                found.setdefault(key, []).append(value)
+        return found
+
+    def sftp(self) -> BareSftp:
+        """A living SFTP session. Raises what BareSftp raises."""
+        if self._sftp is None or self._sftp.channel.closed:
+            self._sftp = self._with_room(lambda: BareSftp(self.connection.transport, ANSWER_WITHIN))
+        return self._sftp
+
+    def close_sftp(self) -> None:
+        """Let go of the SFTP session."""
+        if self._sftp is not None:
+            self._sftp.close()
+            self._sftp = None
+
+    def tidy(self) -> None:
+        """Remove what probes have left on the host, and let go of the connection."""
+        with contextlib.suppress(Exception):
+            if self.place and self.connection.alive:
+                self.close_sftp()
+                self.execute(f"exec sh -c {quote(f'rm -rf {quote(self.place)}')}")
+        self.close_sftp()
+        self.host.close()
+
+
+def quiet(rules: Any, interval: float) -> Any:
+    """The same rules with a keepalive of `interval` seconds that is patient with an answer."""
+    return replace(rules, keepalive=Keepalive(interval, 100))
+
+
+def lines(found: Mapping[str, list[str]], key: str) -> str:
+    """The first value of `key`, or ""."""
+    return found.get(key, [""])[0]

@@ -1,0 +1,276 @@
+"""SFTP: whether it is there, speaks, and answers each request that a deployment has."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+
+import paramiko
+from paramiko.sftp import (
+    CMD_CLOSE,
+    CMD_EXTENDED,
+    CMD_FSETSTAT,
+    CMD_HANDLE,
+    CMD_LSTAT,
+    CMD_MKDIR,
+    CMD_OPEN,
+    CMD_OPENDIR,
+    CMD_READ,
+    CMD_READDIR,
+    CMD_READLINK,
+    CMD_REALPATH,
+    CMD_REMOVE,
+    CMD_RENAME,
+    CMD_RMDIR,
+    CMD_STAT,
+    CMD_SYMLINK,
+    CMD_WRITE,
+    SFTP_FLAG_CREATE,
+    SFTP_FLAG_READ,
+    SFTP_FLAG_WRITE,
+    int64,
+)
+
+from ...remote.bare import Answer, BareSftp, NotSftp
+from ...remote.connection import LINK_ERRORS
+from ..examination import Evidence, Examination
+from ..finding import Fix
+
+HEAL = Fix("sshd_config", "Subsystem sftp internal-sftp")
+REQUESTS = 60  # for the measurement of the rate
+SLOW = 0.02  # seconds a request; a deployment checks some dozens of things
+
+# What a deployment checks with, and what transfer: sftp writes with besides.
+READS = ("realpath", "stat", "lstat", "opendir", "readdir", "readlink", "open", "read")
+WRITES = ("create", "write", "setstat", "rename", "mkdir", "rmdir", "symlink", "remove")
+
+
+def opens(e: Examination) -> None:
+    """Ask for the subsystem, and look at the first bytes that come."""
+    if e.settings.ssh.sftp == "off":
+        e.abilities["sftp"] = "ssh.sftp is off"
+        return
+    try:
+        session = e.sftp()
+    except NotSftp as error:
+        _broken(e, str(error), error.said, error.status)
+    except TimeoutError as error:
+        _broken(e, str(error), b"", -1)
+    except LINK_ERRORS as error:
+        if not e.connection.still_alive():
+            _broken(e, f"the connection ended: {e.connection.why_dead()}", b"", -1)
+        elif isinstance(error, paramiko.ChannelException):
+            e.judge(e.sftp_status, "max-sessions", "The server opens no session for SFTP.", str(error),
+                    "Have more than one session a connection allowed.",
+                    Fix("sshd_config", "MaxSessions 10"))  # fmt: skip
+        else:
+            _missing(e, error)
+    else:
+        e.grant("sftp")
+        e.facts["SFTP extensions"] = ", ".join(sorted(name.partition("@")[0] for name in session.extensions))
+        e.ok("sftp-missing", version=3, extensions=sorted(session.extensions))
+
+
+def _missing(e: Examination, error: BaseException) -> None:
+    e.judge(
+        e.sftp_status, "sftp-missing", "The server has no SFTP subsystem.",
+        f"the request for it was refused: {error}",
+        "Deployments then check over SSH, and say so. To have both sides: a Subsystem line in sshd_config.",
+        HEAL, error=str(error),
+    )  # fmt: skip
+
+
+def _broken(e: Examination, why: str, said: bytes, status: int) -> None:
+    text = said.decode("utf-8", "replace").strip()[:300]
+    seen = why + (f"; it says {text!r}" if text else "") + (f"; exit status {status}" if status >= 0 else "")
+    evidence: Evidence = {"first_bytes": text, "exit_status": status}
+    if e.bad("sftp-only") or e.bad("shell-forced"):
+        hint = "The forced command runs in place of the SFTP server as well."
+    elif status == 127:
+        hint = "The program that its Subsystem line names is not there. The built-in one always is."
+    elif e.bad("shell-noise"):
+        hint = "What the shell prints of its own accord stands before the answer: see shell-noise."
+    else:
+        hint = "Something else than an SFTP server answers. The built-in one is not started by a shell."
+    e.judge(
+        e.sftp_status, "sftp-broken", "The SFTP subsystem does not speak SFTP.", seen, hint, HEAL, **evidence
+    )
+
+
+def requests(e: Examination) -> None:
+    """Try each request in a place of our own; each has its own verdict."""
+    session = e.sftp()
+    start = session.ask(CMD_REALPATH, ".")
+    answers = {"realpath": start}
+    folder = _workplace(e, session, start)
+    answers.update(_reading(session, folder))
+    answers.update(_writing(session, folder, e.token))
+    refused = {name: _said(a) for name, a in answers.items() if not a.ok and _counts(name, a)}
+    unread = [name for name in READS if name in refused]
+    unwritten = [name for name in WRITES if name in refused]
+    evidence: Evidence = {
+        "folder": folder,
+        "refused": refused,
+        "granted": [n for n, a in answers.items() if a.ok],
+    }
+    e.facts["SFTP starts in"] = start.name or "?"
+    if unwritten and not unread and "create" in unwritten:
+        _read_only(e, folder, refused, evidence)
+    elif unread or unwritten:
+        names = [*unread, *unwritten]
+        e.judge(
+            e.sftp_status if unread or e.settings.transfer == "sftp" else "warn",
+            "sftp-denied",
+            f"SFTP refuses {', '.join(names)}.",
+            "; ".join(f"{name}: {refused[name]}" for name in names) + f" (in {folder})",
+            "sftp-server was started with a list of requests (-p, -P), or its account may not do these. "
+            "Deployments "
+            "check over SSH then.",
+            HEAL, **evidence,
+        )  # fmt: skip
+    else:
+        e.ok("sftp-denied", f"It grants all {len(answers)} requests that a deployment has.", **evidence)
+
+
+def _read_only(e: Examination, folder: str, refused: dict[str, str], evidence: Evidence) -> None:
+    if e.place is None and e.has("shell"):
+        return  # the shell can't write either: that is the file system's or the rights' finding
+    e.judge(
+        "fail" if e.settings.transfer == "sftp" else "warn",
+        "sftp-readonly",
+        "SFTP may read, and not write.",
+        f"in {folder}, where the shell may write: " + "; ".join(f"{n}: {w}" for n, w in refused.items()),
+        "sftp-server -R, or another account's rights. Checks work; transfer: sftp does not.",
+        HEAL, **evidence,
+    )  # fmt: skip
+
+
+def _counts(name: str, answer: Answer) -> bool:
+    """Whether a refusal tells something: what a server lacks altogether is no denial but for the basics."""
+    return name in READS + WRITES
+
+
+def _said(answer: Answer) -> str:
+    names = {2: "no such file", 3: "permission denied", 4: "failure", 8: "not supported"}
+    return answer.message or names.get(answer.code, f"code {answer.code}")
+
+
+def _workplace(e: Examination, session: BareSftp, start: Answer) -> str:
+    """Our directory as SFTP calls it, where it sees it; else where it starts."""
+    if e.place:
+        for name in seen_as(e, e.place):
+            answer = session.ask(CMD_OPENDIR, name)
+            if answer.kind == CMD_HANDLE:
+                session.ask(CMD_CLOSE, _handle(answer))
+                return name
+    return start.name or "."
+
+
+def seen_as(e: Examination, path: str) -> list[str]:
+    """What SFTP may call the shell's `path`: as it is, under ssh.sftp_root, below each parent as a chroot."""
+    root = e.settings.ssh.sftp_root
+    names = []
+    if root and (path + "/").startswith(root.rstrip("/") + "/"):
+        names.append(posixpath.join("/", posixpath.relpath(path, root)))
+    names.append(path)
+    parts = path.strip("/").split("/")
+    names += ["/" + "/".join(parts[start:]) for start in range(1, len(parts))]
+    return list(dict.fromkeys(names))
+
+
+def _reading(session: BareSftp, folder: str) -> dict[str, Answer]:
+    answers = {
+        "stat": session.ask(CMD_STAT, folder),
+        "lstat": session.ask(CMD_LSTAT, folder),
+        "opendir": session.ask(CMD_OPENDIR, folder),
+    }
+    if answers["opendir"].kind == CMD_HANDLE:
+        handle = _handle(answers["opendir"])
+        answers["readdir"] = session.ask(CMD_READDIR, handle)
+        session.ask(CMD_CLOSE, handle)
+        if answers["readdir"].code == 1:  # end of file: an empty directory
+            answers["readdir"] = Answer(CMD_HANDLE, 0, "", b"")
+    for name, kind, fields in (
+        ("readlink", CMD_READLINK, (f"{folder}/link",)),
+        ("open", CMD_OPEN, (f"{folder}/nonce", SFTP_FLAG_READ, 0)),
+        ("statvfs", CMD_EXTENDED, ("statvfs@openssh.com", folder)),
+    ):
+        answer = session.ask(kind, *fields)
+        if answer.code != 2:  # where our directory is not in view, these are not there
+            answers[name] = answer
+    if "open" in answers and answers["open"].kind == CMD_HANDLE:
+        handle = _handle(answers["open"])
+        answer = session.ask(CMD_READ, handle, int64(0), 64)
+        session.ask(CMD_CLOSE, handle)
+        if answer.code != 1:
+            answers["read"] = answer
+    return answers
+
+
+def _writing(session: BareSftp, folder: str, token: str) -> dict[str, Answer]:
+    base = f"{folder}/sftp-{token}"
+    answers: dict[str, Answer] = {}
+    created = session.ask(CMD_OPEN, base, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE, 0)
+    answers["create"] = created
+    if created.kind == CMD_HANDLE:
+        handle = _handle(created)
+        answers["write"] = session.ask(CMD_WRITE, handle, int64(0), token)
+        answers["setstat"] = session.ask(CMD_FSETSTAT, handle, 4, 0o600)
+        session.ask(CMD_CLOSE, handle)
+        answers["rename"] = session.ask(CMD_RENAME, base, f"{base}-b")
+        posix = session.ask(CMD_EXTENDED, "posix-rename@openssh.com", f"{base}-b", base)
+        if posix.code != 8:
+            answers["posix-rename"] = posix
+        removed = [session.ask(CMD_REMOVE, name) for name in (base, f"{base}-b")]
+        answers["remove"] = next((a for a in removed if a.ok), removed[0])
+    answers["mkdir"] = session.ask(CMD_MKDIR, f"{base}-d", 0)
+    if answers["mkdir"].ok:
+        answers["rmdir"] = session.ask(CMD_RMDIR, f"{base}-d")
+    # OpenSSH has target and link the other way round than the draft.
+    answers["symlink"] = session.ask(CMD_SYMLINK, "nowhere", f"{base}-l")
+    if answers["symlink"].ok:
+        for name in (f"{base}-l", "nowhere"):
+            session.ask(CMD_REMOVE, name)
+    return answers
+
+
+def _handle(answer: Answer) -> bytes:
+    return bytes(paramiko.Message(answer.data).get_binary())
+
+
+def speed(e: Examination) -> None:
+    """Many requests at once: the time between answers is the server's own, whatever the network's."""
+    session = e.sftp()
+    numbers = [session.send(CMD_LSTAT, "/") for _ in range(REQUESTS)]
+    arrived = []
+    until = time.monotonic() + session.timeout
+    for number in numbers:
+        session.receive(number)
+        arrived.append(time.monotonic())
+        if arrived[-1] > until:
+            break
+    spread = arrived[-1] - arrived[0]
+    each = spread / max(len(arrived) - 1, 1)
+    evidence: Evidence = {
+        "requests": len(arrived),
+        "seconds_each": round(each, 4),
+        "first_20": round(_pace(arrived[:20]), 4),
+        "last_20": round(_pace(arrived[-20:]), 4),
+        "round_trip": round(e.round_trip, 4),
+    }
+    if each < SLOW:
+        e.ok("sftp-slow", f"SFTP answers {1 / max(each, 1e-4):,.0f} requests a second.", **evidence)
+        return
+    e.warn(
+        "sftp-slow",
+        f"SFTP answers only {1 / each:,.0f} requests a second.",
+        f"{len(arrived)} requests sent at once, {each * 1000:.0f} ms from answer to answer, while a round "
+        f"trip of "
+        f"the network takes {e.round_trip * 1000:.0f} ms: it is SFTP that is slow, or its rate is limited",
+        "transfer: stream (or rsync) sends files without it; ssh.sftp: off leaves the checks to SSH as well.",
+        HEAL, **evidence,
+    )  # fmt: skip
+
+
+def _pace(moments: list[float]) -> float:
+    return (moments[-1] - moments[0]) / max(len(moments) - 1, 1)

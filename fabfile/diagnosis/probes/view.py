@@ -1,0 +1,195 @@
+"""The view: whether SFTP and the shell, and one connection and the next, see the same host."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+
+import paramiko
+from paramiko.sftp import CMD_CLOSE, CMD_EXTENDED, CMD_HANDLE, CMD_NAME, CMD_OPENDIR, CMD_READDIR, CMD_STAT
+
+from ...errors import SwitchoverError
+from ...remote.bare import BareSftp
+from ...remote.shell import quote
+from ..examination import Examination, lines
+from ..finding import Fix
+from .sftp import seen_as
+
+NAMES_SHOWN = 8
+DIES_WITHIN = 1.0  # seconds after a logout
+
+
+def same_tree(e: Examination) -> None:
+    """The shell has made a directory with a random name; SFTP is asked for it, under every likely path."""
+    assert e.place is not None
+    session = e.sftp()
+    names = seen_as(e, e.place)
+    answers = {name: session.ask(CMD_STAT, f"{name}/from-shell") for name in names}
+    expected = names[0]
+    if any(answer.code == 3 for answer in answers.values()) and not any(a.ok for a in answers.values()):
+        return  # SFTP may not look: that is sftp-denied
+    found = next((name for name, answer in answers.items() if answer.ok), None)
+    if found == expected:
+        e.ok("view-split", place=e.place, sftp_path=found)
+        _root_unneeded(e, found)
+    elif found is not None:
+        _chroot(e, found)
+    else:
+        _split(e, session)
+
+
+def _root_unneeded(e: Examination, found: str) -> None:
+    e.facts["SFTP view"] = "the same paths" if found == e.place else f"/ is {e.settings.ssh.sftp_root}"
+
+
+def _chroot(e: Examination, found: str) -> None:
+    assert e.place is not None
+    root = e.place.removesuffix(found.rstrip("/")).rstrip("/") or "/"
+    e.facts["SFTP view"] = f"/ is {root}"
+    configured = e.settings.ssh.sftp_root
+    e.warn(
+        "view-chroot",
+        f"SFTP is chrooted: what it calls / is {root} for the shell.",
+        f"the shell made {e.place}; SFTP finds it as {found}"
+        + (f", while ssh.sftp_root says {configured}" if configured else ""),
+        "Deployments find that out by themselves where deploy_to lies below; say it, and they need not.",
+        Fix("config.yaml", f"ssh: {{sftp_root: {'null' if root == '/' else root}}}"),
+        shell_path=e.place, sftp_path=found, sftp_root=root,
+    )  # fmt: skip
+
+
+def _split(e: Examination, session: BareSftp) -> None:
+    theirs = _names_in_root(session)
+    ours = e.script('for f in /* /.[!.]*; do [ -e "$f" ] && printf "name\\t%s\\n" "${f#/}"; done').get(
+        "name", []
+    )
+    e.judge(
+        e.sftp_status, "view-split",
+        "SFTP and the shell see different trees.",
+        f"the shell made {e.place}; SFTP does not see it under any of {len(seen_as(e, e.place or '/'))} "
+        f"likely "
+        f"paths. / holds, for the shell: {_some(ours)}; for SFTP: {_some(theirs)}",
+        "Checks over SFTP would see something else than what is deployed. Have both see one tree, or let the "
+        "checks go over SSH.",
+        Fix("config.yaml", "ssh: {sftp: off}"),
+        shell_path=e.place, shell_root=sorted(ours)[:40], sftp_root_names=sorted(theirs)[:40],
+        file_system=_file_system(e, session),
+    )  # fmt: skip
+
+
+def _file_system(e: Examination, session: BareSftp) -> dict[str, object]:
+    """A second witness: the size of the file system, as either side counts it."""
+    folder = posixpath.dirname(e.place or "/")
+    answer = session.ask(CMD_EXTENDED, "statvfs@openssh.com", folder)
+    blocks = 0
+    if answer.ok and len(answer.data) >= 24:
+        packet = paramiko.Message(answer.data)
+        packet.get_int64(), packet.get_int64()
+        blocks = packet.get_int64()
+    said = lines(e.script(f"printf 'blocks\\t%s\\n' \"$(stat -f -c %b {quote(folder)})\""), "blocks")
+    return {"shell_blocks": int(said) if said.isdigit() else None, "sftp_blocks": blocks or None}
+
+
+def _names_in_root(session: BareSftp) -> list[str]:
+    opened = session.ask(CMD_OPENDIR, "/")
+    if opened.kind != CMD_HANDLE:
+        return []
+    handle = bytes(paramiko.Message(opened.data).get_binary())
+    answer, names = session.ask(CMD_READDIR, handle), []
+    if answer.kind == CMD_NAME:
+        packet = paramiko.Message(answer.data)
+        for _ in range(packet.get_int()):
+            names.append(packet.get_binary().decode("utf-8", "replace"))
+            packet.get_binary()
+            paramiko.SFTPAttributes._from_msg(packet)
+    session.ask(CMD_CLOSE, handle)
+    return [name for name in names if name not in (".", "..")]
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:NAMES_SHOWN]) or "(nothing)"
+    return shown + (" …" if len(names) > NAMES_SHOWN else "")
+
+
+def same_server(e: Examination) -> None:
+    """A second login: it must see the first one's directory. What it starts must outlive it."""
+    assert e.place is not None
+    other = e.fresh(3600.0)
+    try:
+        other.open()
+        key = f"{other.transport.get_remote_server_key().get_name()} "
+        found = e.script(_SECOND.format(place=quote(e.place)), connection=other)
+        _compare(e, found, key)
+    except SwitchoverError as error:
+        e.warn(
+            "server-varies", "A second login failed where the first one had worked.",
+            f"{error.what} {error.why}",
+            "Several servers answer under this name, or it limits logins (MaxStartups, fail2ban).",
+            error=error.what,
+        )  # fmt: skip
+        return
+    finally:
+        other.close()
+    pid = lines(found, "pid")
+    if pid and not e.bad("server-varies"):
+        _outlives(e, pid)
+
+
+_SECOND = r"""
+[ -d {place}/from-shell ] && printf 'sees\tyes\n'
+printf 'machine\t%s\n' "$(hostname 2>/dev/null || uname -n)"
+printf 'id\t%s\n' "$(cat /etc/machine-id 2>/dev/null)"
+printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
+printf 'root\t%s\n' "$(stat -c %d:%i / 2>/dev/null)"
+if command -v setsid >/dev/null 2>&1; then setsid sleep 20 </dev/null >/dev/null 2>&1 &
+else (trap '' HUP; exec sleep 20) </dev/null >/dev/null 2>&1 & fi
+printf 'pid\t%s\n' $!
+"""
+
+
+def _compare(e: Examination, found: dict[str, list[str]], key: str) -> None:
+    differs = {
+        name: [e.said.get(name, ""), lines(found, name)]
+        for name in ("machine", "id", "boot")
+        if e.said.get(name, "") != lines(found, name)
+    }
+    sees = lines(found, "sees") == "yes"
+    if sees and not differs:
+        e.ok("server-varies", machine=e.said.get("machine"), logins=2)
+        return
+    why = "; ".join(f"{name}: {a or '?'} and {b or '?'}" for name, (a, b) in differs.items())
+    e.judge(
+        "warn" if sees else "fail",
+        "server-varies",
+        "Two logins in a row reached two different servers.",
+        ("" if sees else f"the second one does not see {e.place}, which the first one made. ") + why,
+        "A load balancer, or a name with several addresses. Deploy to each server by its own name or "
+        "address: "
+        "-H web1,web2 makes them one deployment.",
+        differs=differs, sees_the_first=sees,
+    )  # fmt: skip
+
+
+def _outlives(e: Examination, pid: str) -> None:
+    """Whether the job of the connection that was just closed still runs; it is ended then."""
+    until = time.monotonic() + DIES_WITHIN
+    alive = True
+    while alive and time.monotonic() < until:
+        e.connection.pause(0.3)
+        alive = bool(lines(e.script(f"kill -0 {quote(pid)} 2>/dev/null && printf 'alive\\tyes\\n'"), "alive"))
+    says = e.said.get("kill", "")
+    if alive:
+        e.script(f"kill {quote(pid)} 2>/dev/null")
+        e.ok("jobs-killed-at-logout", survived=DIES_WITHIN, KillUserProcesses=says or None)
+        return
+    e.warn(
+        "jobs-killed-at-logout",
+        "The host ends what a session has started when the session ends.",
+        f"a detached process (pid {pid}) was gone within {DIES_WITHIN:g} s of the logout"
+        + (f"; logind says KillUserProcesses: {says}" if says else ""),
+        "Long steps can't go on without a connection there: they run attached, and begin again after a drop. "
+        "Have KillUserProcesses=no set in /etc/systemd/logind.conf.",
+        Fix("host", "sed -i 's/^#*KillUserProcesses=.*/KillUserProcesses=no/' /etc/systemd/logind.conf && "
+            "systemctl restart systemd-logind"),
+        pid=pid, KillUserProcesses=says or None,
+    )  # fmt: skip
