@@ -25,6 +25,12 @@ SYSTEM = {
     "unshare": "util-linux",
     "ip": "iproute2",
     "nft": "nftables",
+    "haproxy": "haproxy",
+    "dropbear": "dropbear-bin",
+    "proftpd": "proftpd-core proftpd-mod-crypto",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.exfat": "exfatprogs",
+    "mount.exfat-fuse": "exfat-fuse",
     "ps": "procps",
 }
 
@@ -69,6 +75,12 @@ def test(c: Context, k: str = "", paths: str = "tests") -> None:
 def faults(c: Context, all: bool = False) -> None:
     """Break deployments on purpose, and count what survives."""
     _run(c, sys.executable, "-m", "tests.faults.run", *(["--all"] if all else []))
+
+
+@task(pre=[setup])
+def lab(c: Context) -> None:
+    """Make every fault that the diagnosis knows, and see whether it names it. Writes tests/lab/README.md."""
+    _run(c, sys.executable, "-m", "tests.lab.run")
 
 
 @task

@@ -118,8 +118,8 @@ def _try(e: Examination, probe: Probe) -> None:
             e.skip(id, why) if why else e.ok(id)
     for ability in probe.grants:
         if not e.has(ability):
-            culprit = next((id for id in probe.covers if e.bad(id)), "")
-            e.abilities.setdefault(ability, culprit)
+            culprit = next((id for id, finding in e.findings.items() if finding.status == "fail"), "")
+            e.abilities.setdefault(ability, culprit or "it was not seen to work")
     took = time.monotonic() - started
     e.seconds[probe.stage] = round(e.seconds.get(probe.stage, 0.0) + took, 3)
     for id in probe.covers:

@@ -62,7 +62,7 @@ class Examination:
         self.seconds: dict[str, float] = {}
         self.idle: list[IdleLife] = []
         self.place: str | None = None
-        self.place_in_deploy_to = False
+        self.left_behind = ("", 0.0)  # the pid of what a second login has started, and when that was closed
         self.state: State | None = None
         self.said: dict[str, str] = {}  # what the shell probe's script answered, by key
         self.round_trip = 0.0  # seconds

@@ -65,6 +65,9 @@ class Entry:
     explains: tuple[str, ...] = ()
 
 
+# What SFTP says where nothing can be written: it does not tell why.
+_NO_ROOM = ("sftp-denied", "sftp-readonly", "strategy-advice")
+
 CATALOGUE: dict[str, Entry] = {
     "dns": Entry("connect", "The name resolves."),
     "host-unreachable": Entry("connect", "The network knows a way to the host."),
@@ -107,13 +110,15 @@ CATALOGUE: dict[str, Entry] = {
     "idle-server": Entry("idle", "sshd does not drop idle connections.", explains=("keepalive-too-slow",)),
     "idle-channel": Entry("idle", "sshd does not close idle channels.", explains=("keepalive-too-slow",)),
     "keepalive-too-slow": Entry("idle", "The keepalive is fast enough."),
-    "read-only": Entry("storage", "The file system can be written to.", explains=("permissions",)),
-    "disk-full": Entry("storage", "There is room."),
-    "inodes-full": Entry("storage", "There are inodes."),
-    "quota": Entry("storage", "No quota stands in the way."),
+    "read-only": Entry("storage", "The file system can be written to.", explains=("permissions", *_NO_ROOM)),
+    "disk-full": Entry("storage", "There is room.", explains=_NO_ROOM),
+    "inodes-full": Entry("storage", "There are inodes.", explains=_NO_ROOM),
+    "quota": Entry("storage", "No quota stands in the way.", explains=_NO_ROOM),
     "permissions": Entry("storage", "The account may write where it has to."),
-    "cross-device": Entry("storage", "deploy_to is one file system.", explains=("no-reflink",)),
-    "no-symlink": Entry("storage", "Symlinks can be made.", explains=("no-atomic-rename",)),
+    "cross-device": Entry(
+        "storage", "deploy_to is one file system.", explains=("no-reflink", "strategy-advice")
+    ),
+    "no-symlink": Entry("storage", "Symlinks can be made.", explains=("no-atomic-rename", "sftp-denied")),
     "no-atomic-rename": Entry("storage", "A link can be replaced in one step."),
     "no-reflink": Entry("storage", "The file system copies as the settings want it."),
     "current-not-link": Entry(

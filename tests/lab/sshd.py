@@ -182,6 +182,17 @@ class Sshd:
         if known:
             self._write_known_hosts()
 
+    def change(self, line: str) -> None:
+        """Give a keyword of sshd_config another value, and restart on the same port."""
+        keyword, _, value = line.partition(" ")
+        if keyword.lower() == "subsystem":
+            self._sftp = value.partition(" ")[2]
+        else:
+            others = [x for x in self._extra.splitlines() if x.split()[:1] != [keyword]]
+            self._extra = "\n".join([line, *others])
+        self.stop()
+        self.start()
+
     def _clean_up(self) -> None:
         try:
             self.stop()
@@ -241,6 +252,9 @@ class Sshd:
             "MaxStartups 100:30:200",
             "MaxSessions 20",
         ]
+        # sshd takes the first value of most keywords, and the last one of a few.
+        given = {line.split()[0].lower() for line in lines[:match] if line.split()}
+        ours = [line for line in ours if line.split()[0].lower() not in given - {"listenaddress"}]
         if self._sftp is not None:
             ours.append(f"Subsystem sftp {self._sftp}")
         # From 9.8 on sshd locks out an address that fails to log in, and all our clients share one.

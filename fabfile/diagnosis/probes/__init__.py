@@ -18,7 +18,7 @@ PROBES = (
     Probe("sftp", ("sftp-missing", "sftp-broken"), sftp.opens, grants=("sftp",)),
     Probe("sftp", ("sftp-denied", "sftp-readonly"), sftp.requests, needs=("connection", "sftp")),
     Probe("view", ("view-split", "view-chroot"), view.same_tree, needs=("shell", "sftp", "place")),
-    Probe("view", ("server-varies", "jobs-killed-at-logout"), view.same_server, needs=("shell", "place")),
+    Probe("view", ("server-varies",), view.same_server, needs=("shell", "place")),
     Probe("limits", ("sftp-slow",), sftp.speed, needs=("connection", "sftp")),
     Probe("limits", ("peer-lossy",), network.loss, needs=("shell",)),
     Probe("layout", (), layout.read, needs=("shell", "deploy_to")),
@@ -28,5 +28,6 @@ PROBES = (
     Probe("configuration", ("clock-skew",), configuration.clock, needs=("shell",)),
     Probe("configuration", ("strategy-advice",), lambda e: None, needs=("shell", "deploy_to")),
     Probe("tools", ("tool-missing",), configuration.tools, needs=("shell",)),
+    Probe("configuration", ("jobs-killed-at-logout",), view.outlives, needs=("shell", "place")),
     Probe("idle", _of("idle"), network.endurance, needs=("connection",), deep=True),
 )

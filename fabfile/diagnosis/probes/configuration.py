@@ -58,8 +58,7 @@ def _channels(e: Examination, value: str) -> None:
                 "idle-channel", f"sshd closes channels that are idle for {seconds:g} s.",
                 f"its settings say ChannelTimeout {pattern}={limit}",
                 "No keepalive helps against it. Deployments keep their channels busy and reopen SFTP, so "
-                "they come "
-                "through; other tools do not.",
+                "they come through; other tools do not.",
                 Fix("sshd_config", "ChannelTimeout none"),
                 seconds=seconds, setting=f"ChannelTimeout {pattern}={limit}",
             )  # fmt: skip

@@ -90,6 +90,8 @@ def _explain(e: Examination, hop: Connection, error: SwitchoverError, heard: lis
         _dns(e, hop, cause)
     elif isinstance(cause, IncompatiblePeer):
         _kex(e, hop, cause)
+    elif "too many" in f"{farewell} {cause}".lower():
+        _too_many(e, hop, cause, farewell, heard)
     elif isinstance(error, AuthenticationFailed) or isinstance(cause, paramiko.AuthenticationException):
         _login(e, hop, error, cause, farewell, heard)
     elif isinstance(cause, NoValidConnectionsError):
@@ -129,60 +131,62 @@ def _dns(e: Examination, hop: Connection, cause: socket.gaierror) -> None:
     )  # fmt: skip
 
 
+# Kind: sshd's keyword, what paramiko takes, and one of these that every OpenSSH since 6.5 knows.
+ALGORITHMS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "kex": ("KexAlgorithms", paramiko.Transport._preferred_kex, "curve25519-sha256@libssh.org"),
+    "host key": ("HostKeyAlgorithms", paramiko.Transport._preferred_keys, "ssh-ed25519"),
+    "cipher": ("Ciphers", paramiko.Transport._preferred_ciphers, "aes128-ctr"),
+    "mac": ("MACs", paramiko.Transport._preferred_macs, "hmac-sha2-256"),
+}
+
+
 def _kex(e: Examination, hop: Connection, cause: BaseException) -> None:
     offers = _look(hop, offers=True).offers
-    ours = {
-        "kex": ("KexAlgorithms", paramiko.Transport._preferred_kex),
-        "host key": ("HostKeyAlgorithms", paramiko.Transport._preferred_keys),
-        "cipher": ("Ciphers", paramiko.Transport._preferred_ciphers),
-        "mac": ("MACs", paramiko.Transport._preferred_macs),
-    }
-    apart = [kind for kind, theirs in offers.items() if not set(theirs) & set(ours[kind][1])]
+    apart = [kind for kind, theirs in offers.items() if not set(theirs) & set(ALGORITHMS[kind][1])]
     kind = apart[0] if apart else "kex"
-    keyword, wanted = ours[kind]
+    keyword, ours, wanted = ALGORITHMS[kind]
     e.fail(
         "kex-mismatch",
         f"{hop.host} and Switchover have no {kind} algorithm in common.",
         f"{cause}; the server offers {', '.join(offers.get(kind, ['?']))}",
         "The server is too old, or hardened against all that we know: have one of ours allowed there.",
-        Fix("sshd_config", f"{keyword} +{','.join(wanted[:3])}"),
-        kind=kind, server=offers.get(kind, []), ours=list(wanted),
+        Fix("sshd_config", f"{keyword} +{wanted}"),
+        kind=kind, server=offers.get(kind, []), ours=list(ours),
     )  # fmt: skip
 
 
+def _too_many(e: Examination, hop: Connection, cause: BaseException, farewell: str, heard: list[str]) -> None:
+    tried = _tried(heard)
+    e.fail(
+        "auth-too-many",
+        f"{hop.host} hung up before the right key had its turn.",
+        f"{farewell or cause}; {tried} keys were offered",
+        "Name the one key: fab -i KEYFILE (or IdentitiesOnly yes and IdentityFile in ~/.ssh/config). The "
+        "keys of an agent and all of ~/.ssh/id_* are offered first otherwise. Or have the limit raised.",
+        Fix("sshd_config", f"MaxAuthTries {max(tried + 2, 6)}"),
+        tried=tried, server_said=farewell, log=heard[-6:],
+    )  # fmt: skip
+
+
+def _tried(heard: list[str]) -> int:
+    return max(1, sum("Trying" in line or "Adding public key" in line for line in heard))
+
+
 def _login(
-    e: Examination,
-    hop: Connection,
-    error: SwitchoverError,
-    cause: BaseException,
-    farewell: str,
-    heard: list[str],
+    e: Examination, hop: Connection, error: SwitchoverError, cause: BaseException, said: str, heard: list[str]
 ) -> None:
-    where = f"{hop.user}@{hop.host}:{hop.port}"
-    tried = sum("Trying" in line or "Adding public key" in line for line in heard)
-    evidence: Evidence = {"tried": max(tried, 1), "server_said": farewell, "log": heard[-6:]}
-    if "too many" in f"{farewell} {cause}".lower():
-        e.fail(
-            "auth-too-many",
-            f"{where} hung up before the right key had its turn.",
-            f"{farewell or cause}; {tried} keys were offered",
-            "Name the one key: fab -i KEYFILE (or IdentitiesOnly yes and IdentityFile in ~/.ssh/config); "
-            "keys "
-            "of an agent and all of ~/.ssh/id_* are offered first otherwise. Or have the limit raised.",
-            Fix("sshd_config", f"MaxAuthTries {max(tried + 2, 6)}"), **evidence,
-        )  # fmt: skip
-    elif "EOF" in str(cause) or "account" in farewell.lower() or "expired" in farewell.lower():
-        _closed_at_login(e, hop, cause, farewell)
-    else:
-        allowed = getattr(cause, "allowed_types", None)
-        takes = f" The server takes {', '.join(allowed)}." if allowed else ""
-        e.fail(
-            "auth-failed", error.what, error.why + takes,
-            error.hint + " The server does not say which of these it is: a wrong key, an unknown user, a "
-            "folder that others can write, or a locked account. Its log does (journalctl -u ssh).",
-            Fix("here", f"ssh-copy-id -p {hop.port} {hop.user}@{hop.host}"),
-            methods=allowed or [], **evidence,
-        )  # fmt: skip
+    if "EOF" in str(cause) or "account" in said.lower() or "expired" in said.lower():
+        _closed_at_login(e, hop, cause, said)
+        return
+    allowed = getattr(cause, "allowed_types", None)
+    takes = f" The server takes {', '.join(allowed)}." if allowed else ""
+    e.fail(
+        "auth-failed", error.what, error.why + takes,
+        f"{error.hint} The server does not say which of these it is: a wrong key, an unknown user, a folder "
+        "that others can write, or a locked account. Its log does (journalctl -u ssh).",
+        Fix("here", f"ssh-copy-id -p {hop.port} {hop.user}@{hop.host}"),
+        methods=allowed or [], tried=_tried(heard), server_said=said, log=heard[-6:],
+    )  # fmt: skip
 
 
 def _closed_at_login(e: Examination, hop: Connection, cause: BaseException, farewell: str) -> None:
@@ -205,8 +209,8 @@ def _tcp(e: Examination, hop: Connection, error: OSError) -> None:
     if error.errno == errno.ECONNREFUSED:
         e.fail(
             "tcp-refused", f"Nothing listens at {where}.", "the connection was refused at once",
-            "Is sshd running there, and on this port? Hosting companies often use another one: "
-            "-H user@host:port. A firewall that rejects looks the same.", **evidence,
+            "Is sshd running there, and on this port? Hosting companies often use another one: -H "
+            "user@host:port. A firewall that rejects looks the same.", **evidence,
         )  # fmt: skip
     elif error.errno in UNREACHABLE:
         e.fail(
@@ -268,8 +272,8 @@ def _greeting(e: Examination, hop: Connection, seen: Greeting, cause: BaseExcept
         e.fail(
             "banner-silent", f"{where} takes the connection and says nothing.",
             f"no greeting within {seen.seconds:.0f} s",
-            "The host is overloaded or hangs, a proxy or firewall accepts for it, or the port expects us to "
-            "speak first (TLS, HTTP).", **evidence,
+            "The host is overloaded or hangs, a proxy or firewall accepts for it, or the port expects us "
+            "to speak first (TLS, HTTP).", **evidence,
         )  # fmt: skip
 
 

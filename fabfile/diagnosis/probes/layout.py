@@ -108,8 +108,7 @@ def _others(e: Examination, layout: Layout, known: state.State, found: dict[str,
         f"Another tool deploys to {layout.deploy_to} too{f': {tools[0]}' if tools else ''}.",
         "; ".join(seen),
         "Its releases are left alone, and are never rolled back to; but it may clean up ours, and both "
-        "move current. "
-        "Use one of them, or another deploy_to.",
+        "move current. Use one of them, or another deploy_to.",
         Fix("config.yaml", f"deploy_to: {layout.deploy_to}-switchover"),
         traces=traces, unknown_releases=strangers,
     )  # fmt: skip

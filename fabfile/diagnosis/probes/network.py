@@ -51,9 +51,8 @@ def loss(e: Examination) -> None:
         "peer-lossy",
         f"The network loses {share * 100:.0f} % of what is sent.",
         f"{again} of {out} TCP segments had to be sent again",
-        "Uploads are slow, and long connections die. Try a cable, another network, or a host nearer to "
-        "the server "
-        "(CI). Deployments reconnect and go on meanwhile.",
+        "Uploads are slow, and long connections die. Try a cable, another network, or a host nearer to the "
+        "server (CI). Deployments reconnect and go on meanwhile.",
         **evidence,
     )  # fmt: skip
 
@@ -268,7 +267,7 @@ def _judge(e: Examination, lives: list[Life], wait: float, beat: float) -> None:
         _nat(e, bare or ladder, ladder, chart, wait)
     elif bare and kept:
         _everything(e, bare, chart)
-    _keepalive(e, lives, bare or ladder)
+    _keepalive(e, lives)
 
 
 def _channel(e: Examination, life: Life, chart: dict[str, str]) -> None:
@@ -277,8 +276,7 @@ def _channel(e: Examination, life: Life, chart: dict[str, str]) -> None:
         f"sshd closes channels that are idle for {life[1]:.0f} s.",
         f"“{life[0].name}” lost its channel after {life[1]:.1f} s, while the connection stayed",
         "ChannelTimeout does so, and no keepalive helps. Deployments keep their channels busy and reopen "
-        "SFTP; a "
-        "quiet hook of your own is safe too, since it runs without a channel.",
+        "SFTP; a quiet hook of your own is safe too, since it runs without a channel.",
         Fix("sshd_config", "ChannelTimeout none"), seconds=round(life[1], 1), lives=chart,
     )  # fmt: skip
 
@@ -288,7 +286,7 @@ def _unused(e: Examination, life: Life, chart: dict[str, str]) -> None:
         "idle-server",
         f"sshd drops connections without a session after {life[1]:.0f} s.",
         f"idle connections without a channel ended after {life[1]:.1f} s, kept alive or not; those with "
-        f"one lived",
+        "one lived",
         "UnusedConnectionTimeout does so. Deployments have a channel open nearly always, and reconnect "
         "otherwise.",
         Fix("sshd_config", "UnusedConnectionTimeout none"), seconds=round(life[1], 1), lives=chart,
@@ -306,12 +304,15 @@ def _everything(e: Examination, life: Life, chart: dict[str, str]) -> None:
 
 
 def _balancer(e: Examination, life: Life, chart: dict[str, str], beat: float) -> None:
+    if e.settings.ssh.keepalive.interval < life[1]:
+        held = f"Something closes connections that are idle for {life[1]:.0f} s; the keepalive holds them."
+        e.ok("idle-balancer", held, seconds=round(life[1], 1), lives=chart)
+        return
     e.warn(
         "idle-balancer",
         f"Something on the way closes connections that are idle for {life[1]:.0f} s.",
-        f"an idle connection was closed in order (FIN) after {life[1]:.1f} s; SSH keepalive held it, "
-        f"which sshd would "
-        "not have cared for",
+        f"an idle connection was closed in order (FIN) after {life[1]:.1f} s; SSH keepalive held it, which "
+        "sshd would not have cared for",
         "A load balancer or proxy with an idle timeout. Keep the keepalive well below it.",
         _faster(life[1]), seconds=round(life[1], 1), held_by=f"SSH keepalive every {beat:g} s", lives=chart,
     )  # fmt: skip
@@ -320,6 +321,12 @@ def _balancer(e: Examination, life: Life, chart: dict[str, str], beat: float) ->
 def _nat(e: Examination, life: Life | None, ladder: Life | None, chart: dict[str, str], wait: float) -> None:
     assert life is not None
     at_most = min(x[1] for x in (life, ladder) if x)
+    if e.settings.ssh.keepalive.interval < at_most:
+        held = (
+            f"A NAT forgets connections that are idle for {at_most:.0f} s or less; the keepalive holds them."
+        )
+        e.ok("idle-nat", held, seconds=round(at_most, 1), lives=chart)
+        return
     e.warn(
         "idle-nat",
         f"A NAT or firewall forgets connections that are idle for {at_most:.0f} s or less.",
@@ -338,17 +345,12 @@ def _interval(limit: float) -> float:
     return max(0.5, round(limit / 3 * 2) / 2)
 
 
-def _keepalive(e: Examination, lives: list[Life], dropped: Life | None) -> None:
+def _keepalive(e: Examination, lives: list[Life]) -> None:
     interval = e.settings.ssh.keepalive.interval
-    if dropped is None or (e.bad("idle-server") and not e.bad("idle-nat") and not e.bad("idle-balancer")):
-        return
     if not (e.bad("idle-nat") or e.bad("idle-balancer")):
         return
     limit = min(life[1] for life in lives if life[2] != OK and not life[0].keep)
-    if interval < limit:
-        e.ok("keepalive-too-slow", interval=interval, limit=round(limit, 1))
-        return
-    e.fail(
+    e.warn(
         "keepalive-too-slow",
         f"The keepalive comes every {interval:g} s, after the connection is gone.",
         f"idle connections end after {limit:.1f} s; ssh.keepalive.interval is {interval:g}",

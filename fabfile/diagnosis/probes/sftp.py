@@ -124,8 +124,7 @@ def requests(e: Examination) -> None:
             f"SFTP refuses {', '.join(names)}.",
             "; ".join(f"{name}: {refused[name]}" for name in names) + f" (in {folder})",
             "sftp-server was started with a list of requests (-p, -P), or its account may not do these. "
-            "Deployments "
-            "check over SSH then.",
+            "Deployments check over SSH then.",
             HEAL, **evidence,
         )  # fmt: skip
     else:
@@ -265,8 +264,8 @@ def speed(e: Examination) -> None:
         "sftp-slow",
         f"SFTP answers only {1 / each:,.0f} requests a second.",
         f"{len(arrived)} requests sent at once, {each * 1000:.0f} ms from answer to answer, while a round "
-        f"trip of "
-        f"the network takes {e.round_trip * 1000:.0f} ms: it is SFTP that is slow, or its rate is limited",
+        f"trip of the network takes {e.round_trip * 1000:.0f} ms: it is SFTP that is slow, or its rate is "
+        "limited",
         "transfer: stream (or rsync) sends files without it; ssh.sftp: off leaves the checks to SSH as well.",
         HEAL, **evidence,
     )  # fmt: skip

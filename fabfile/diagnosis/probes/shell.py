@@ -80,8 +80,7 @@ def _refused(e: Examination, error: BaseException) -> None:
         "The server takes the login, and hangs up at the first command.",
         e.connection.why_dead(),
         "So does sshd when the account's chroot directory, or one above it, is not root's or can be "
-        "written by "
-        "others; its log says which (bad ownership or modes for chroot directory).",
+        "written by others; its log says which (bad ownership or modes for chroot directory).",
         Fix("host", "chown root:root CHROOT && chmod 755 CHROOT"), error=str(error),
     )  # fmt: skip
 
@@ -91,13 +90,13 @@ def _something_else(e: Examination, said: Said) -> None:
     text = said.text[:500]
     low = text.lower()
     shown = f"exit status {said.status}, and it said: {text or '(nothing)'}"
-    evidence: Evidence = {"status": said.status, "said": text}
+    evidence: Evidence = {"exit_status": said.status, "said": text}
     if "sftp" in low or "no such file or directory" in low:
         e.fail(
             "sftp-only",
             "The account is for SFTP only: it runs no commands.", shown,
-            "Deployments need a shell. Ask the hosting company for SSH (shell) access; in sshd_config it is "
-            "ForceCommand or ChrootDirectory that takes it away.",
+            "Deployments need a shell. Ask the hosting company for SSH (shell) access; in sshd_config it "
+            "is ForceCommand or ChrootDirectory that takes it away.",
             Fix("sshd_config", "ForceCommand none"), **evidence,
         )  # fmt: skip
     elif "password" in low and any(word in low for word in ("expired", "change", "required")):
@@ -138,8 +137,8 @@ def _noise(e: Examination, noise: bytes) -> None:
         "The shell prints something before the first command.",
         f"{len(noise)} bytes: {text!r}",
         f"~/{file}, or a file it reads, prints where nobody looks. Deployments pass over it; rsync and an "
-        f"SFTP "
-        "server that is started by the shell break on it. Let it end at once where there is no terminal.",
+        "SFTP server that is started by the shell break on it. Let it end at once where there is no "
+        "terminal.",
         Fix("host", f"sed -i '1i case $- in *i*) ;; *) return ;; esac' {quote(posixpath.join(home, file))}"),
         bytes=len(noise), text=text,
     )  # fmt: skip
@@ -172,7 +171,6 @@ for d in {candidates}; do
 done""")
     if place := lines(found, "place"):
         e.place = place
-        e.place_in_deploy_to = bool(wanted) and posixpath.dirname(place) == wanted[0].rstrip("/")
         e.grant("place")
 
 

@@ -28,7 +28,7 @@ done
 t=$p/NAME
 try mkdir mkdir -m 700 "$t"
 [ -d "$t" ] || exit 0
-try write dd if=/dev/zero of="$t/mb" bs=65536 count=16
+try write sh -c 'head -c 1048576 /dev/zero > "$1"' sh "$t/mb"
 size=$(wc -c 2>/dev/null < "$t/mb" || echo 0); row written "$size"
 try files sh -c 'for n in 1 2 3 4 5 6 7 8; do : > "$1/$n" || exit 1; done' sh "$t"
 try symlink ln -s a "$t/link"
@@ -111,8 +111,7 @@ def _room(e: Examination, layout: Layout, found: dict[str, list[str]], space: di
             "inodes-full", f"The file system of {at} has no inodes left.",
             f"{why}; {space['free_inodes']} inodes and {e.facts['free']} are free",
             "There are too many files, however small: remove some (keep_releases: fewer), or have a file "
-            "system "
-            "with more inodes made.", **evidence,
+            "system with more inodes made.", **evidence,
         )  # fmt: skip
     elif "No space left" in why:
         e.fail(
@@ -227,7 +226,9 @@ def _devices(e: Examination, found: dict[str, list[str]]) -> None:
     rows = [row.partition("\t")[::2] for row in found.get("across", [])]
     apart = [(name, why) for name, why in rows if "cross-device" in why.lower()]
     e.facts["file systems under deploy_to"] = str(1 + len(apart)) if apart else "1"
-    matter = [(name, why) for name, why in apart if name != "shared"]  # which is only ever linked to
+    # shared is only ever linked to, and the cache only used by its strategy.
+    spared = {"shared"} | ({"cache"} if e.settings.strategy != "cache" else set())
+    matter = [(name, why) for name, why in apart if name not in spared]
     if not matter:
         e.ok("cross-device", shared_apart=bool(apart))
         return
@@ -240,8 +241,7 @@ def _devices(e: Examination, found: dict[str, list[str]]) -> None:
         f"{'is' if len(names) == 1 else 'are'} elsewhere.",
         "; ".join(f"{name}: {why}" for name, why in matter),
         "What a rename does in a moment becomes a copy of all bytes; hardlinks and reflinks are "
-        "impossible. Have all "
-        "of deploy_to on one file system.",
+        "impossible. Have all of deploy_to on one file system.",
         Fix("config.yaml", "strategy: previous") if other_helps else None,
         apart=names,
     )  # fmt: skip

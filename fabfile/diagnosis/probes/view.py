@@ -67,10 +67,9 @@ def _split(e: Examination, session: BareSftp) -> None:
         e.sftp_status, "view-split",
         "SFTP and the shell see different trees.",
         f"the shell made {e.place}; SFTP does not see it under any of {len(seen_as(e, e.place or '/'))} "
-        f"likely "
-        f"paths. / holds, for the shell: {_some(ours)}; for SFTP: {_some(theirs)}",
-        "Checks over SFTP would see something else than what is deployed. Have both see one tree, or let the "
-        "checks go over SSH.",
+        f"likely paths. / holds, for the shell: {_some(ours)}; for SFTP: {_some(theirs)}",
+        "Checks over SFTP would see something else than what is deployed. Have both see one tree, or let "
+        "the checks go over SSH.",
         Fix("config.yaml", "ssh: {sftp: off}"),
         shell_path=e.place, shell_root=sorted(ours)[:40], sftp_root_names=sorted(theirs)[:40],
         file_system=_file_system(e, session),
@@ -121,7 +120,7 @@ def same_server(e: Examination) -> None:
         found = e.script(_SECOND.format(place=quote(e.place)), connection=other)
         _compare(e, found, key)
     except SwitchoverError as error:
-        e.warn(
+        e.fail(
             "server-varies", "A second login failed where the first one had worked.",
             f"{error.what} {error.why}",
             "Several servers answer under this name, or it limits logins (MaxStartups, fail2ban).",
@@ -130,9 +129,8 @@ def same_server(e: Examination) -> None:
         return
     finally:
         other.close()
-    pid = lines(found, "pid")
-    if pid and not e.bad("server-varies"):
-        _outlives(e, pid)
+    if not e.bad("server-varies"):
+        e.left_behind = lines(found, "pid"), time.monotonic()
 
 
 _SECOND = r"""
@@ -164,22 +162,27 @@ def _compare(e: Examination, found: dict[str, list[str]], key: str) -> None:
         "Two logins in a row reached two different servers.",
         ("" if sees else f"the second one does not see {e.place}, which the first one made. ") + why,
         "A load balancer, or a name with several addresses. Deploy to each server by its own name or "
-        "address: "
-        "-H web1,web2 makes them one deployment.",
+        "address: -H web1,web2 makes them one deployment.",
         differs=differs, sees_the_first=sees,
     )  # fmt: skip
 
 
-def _outlives(e: Examination, pid: str) -> None:
-    """Whether the job of the connection that was just closed still runs; it is ended then."""
-    until = time.monotonic() + DIES_WITHIN
-    alive = True
-    while alive and time.monotonic() < until:
-        e.connection.pause(0.3)
-        alive = bool(lines(e.script(f"kill -0 {quote(pid)} 2>/dev/null && printf 'alive\\tyes\\n'"), "alive"))
+# A process that was killed may wait for somebody to reap it, and still takes signals.
+_STILL_THERE = r"""
+case $(sed 's/.*) //' /proc/{pid}/stat 2>/dev/null) in Z*|X*) exit 0 ;; esac
+kill {pid} 2>/dev/null && printf 'alive\tyes\n'
+"""
+
+
+def outlives(e: Examination) -> None:
+    """Whether the job of the connection that was closed still runs, a moment later; it is ended then."""
+    pid, closed = e.left_behind
+    if not pid:
+        return
+    e.connection.pause(max(0.0, closed + DIES_WITHIN - time.monotonic()))
+    alive = lines(e.script(_STILL_THERE.format(pid=quote(pid))), "alive")
     says = e.said.get("kill", "")
     if alive:
-        e.script(f"kill {quote(pid)} 2>/dev/null")
         e.ok("jobs-killed-at-logout", survived=DIES_WITHIN, KillUserProcesses=says or None)
         return
     e.warn(
@@ -187,8 +190,8 @@ def _outlives(e: Examination, pid: str) -> None:
         "The host ends what a session has started when the session ends.",
         f"a detached process (pid {pid}) was gone within {DIES_WITHIN:g} s of the logout"
         + (f"; logind says KillUserProcesses: {says}" if says else ""),
-        "Long steps can't go on without a connection there: they run attached, and begin again after a drop. "
-        "Have KillUserProcesses=no set in /etc/systemd/logind.conf.",
+        "Long steps can't go on without a connection there: they run attached, and begin again after a "
+        "drop. Have KillUserProcesses=no set in /etc/systemd/logind.conf.",
         Fix("host", "sed -i 's/^#*KillUserProcesses=.*/KillUserProcesses=no/' /etc/systemd/logind.conf && "
             "systemctl restart systemd-logind"),
         pid=pid, KillUserProcesses=says or None,

@@ -1,0 +1,64 @@
+"""All faults and all healthy hosts: `python -m tests.lab.run`, which `inv lab` calls.
+
+Writes the confusion matrix in README.md beside it, from what it has seen.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.lab.faults import CONTROLS, FAULTS
+from tests.lab.judge import Verdict, alarms, judge
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- written by inv lab: begin -->", "<!-- end -->"
+
+
+def table(verdicts: Iterable[Verdict], missing: Iterable[str], healthy: dict[str, list[str]]) -> str:
+    """The README's tables."""
+    lines = [
+        "| fault made | finding expected | found, in their order | by its own advice | |",
+        "|---|---|---|---|---|",
+    ]
+    for v in verdicts:
+        mended = {None: "can't be tried here", True: "mended", False: "**not mended**"}[v.mended]
+        named = ", ".join(f"`{id}`" for id in v.named) or "nothing"
+        lines.append(f"| {v.fault} | `{v.expected}` | {named} | {mended} | {'✓' if v.right else '**✗**'} |")
+    lines += [f"| {name} | | not made: this machine lacks what it needs | | |" for name in missing]
+    lines += ["", "| healthy host | false alarms |", "|---|---|"]
+    lines += [f"| {name} | {', '.join(found) or 'none'} |" for name, found in healthy.items()]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Exit code 1 when a fault was not named right, or a healthy host raised an alarm."""
+    with tempfile.TemporaryDirectory(prefix="switchover-home-") as home:
+        os.environ["HOME"] = home
+        healthy = {name: [finding["id"] for finding in alarms(name)] for name in CONTROLS}
+        verdicts = []
+        for fault in [fault for fault in FAULTS if not fault.missing]:
+            verdicts.append(judge(fault))
+            print("right" if verdicts[-1].right else f"WRONG {verdicts[-1]}", fault.name, flush=True)
+    missing = [fault.name for fault in FAULTS if fault.missing]
+    _write(table(verdicts, missing, healthy), sum(v.right for v in verdicts), len(verdicts))
+    return 0 if all(v.right for v in verdicts) and not any(healthy.values()) else 1
+
+
+def _write(tables: str, right: int, made: int) -> None:
+    ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.split(",")[0]
+    when = datetime.now(UTC).strftime("%Y-%m-%d")
+    head = f"{when}, Python {platform.python_version()}, {ssh}: {right} of {made} faults named right."
+    before, _, rest = README.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    README.write_text(f"{before}{BEGIN}\n{head}\n\n{tables}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

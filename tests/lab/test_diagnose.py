@@ -1,0 +1,42 @@
+"""Each fault of the lab is named, first, with evidence; doing what the finding advises makes it go away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from tests.lab.faults import CONTROLS, FAULTS, Fault
+from tests.lab.judge import alarms, judge
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("clean_environment", "sshd_installed")]
+
+NEEDS = {"Dropbear": "dropbear", "OpenSSH behind HAProxy": "haproxy", "OpenSSH through a NAT": "nft"}
+
+
+def skip(missing: str) -> None:
+    """Skip where something is missing; in CI only root may be."""
+    if missing and missing != "root" and os.environ.get("CI"):
+        pytest.fail(f"not installed: {missing}", pytrace=False)
+    if missing:
+        pytest.skip(f"needs {missing}")
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_a_healthy_host_raises_no_alarm(control: str) -> None:
+    """Nothing fails and nothing is warned of, whichever server it is."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    program = NEEDS.get(control)
+    skip("root" if os.geteuid() != 0 and program else "")
+    skip(program if program and not shutil.which(program, path=path) else "")
+    assert [(f["id"], f["what"], f["why"]) for f in alarms(control)] == []
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if not f.slow], ids=lambda fault: fault.name)
+def test_a_fault_is_named_and_mended(fault: Fault) -> None:
+    """The right finding comes first, with what was measured; nothing else fails; its advice helps."""
+    skip(fault.missing)
+    verdict = judge(fault)
+    assert verdict.right, verdict
+    assert verdict.first["evidence"] and verdict.first["why"] and verdict.first["try"], verdict.first
