@@ -18,9 +18,22 @@ from typing import Any, Generic, TypeVar
 
 import fabric
 
+from . import incidents
 from .cache_sync import CacheSync
 from .deployment import Deployment, Options
-from .errors import NoSuchRelease, Stopped, SwitchoverError
+from .errors import (
+    CommandFailed,
+    CommandTimedOut,
+    ConnectionFailed,
+    ConnectionLost,
+    FilesError,
+    HostKeyRefused,
+    HostNotReady,
+    JobLost,
+    NoSuchRelease,
+    Stopped,
+    SwitchoverError,
+)
 from .events import Listener, Output, StepFinished, StepStarted, silent
 from .hosts import AT_ONCE, Target, opened
 from .release import hooks, lock, records, source
@@ -366,6 +379,26 @@ def _bug(error: Exception) -> SwitchoverError:
     )
 
 
+# Errors whose cause lies in the host or on the way to it: what a diagnosis looks into.
+EXAMINABLE = (
+    CommandFailed, CommandTimedOut, ConnectionFailed, ConnectionLost, FilesError, HostNotReady, JobLost,
+)  # fmt: skip
+
+
+def _remember(work: Work) -> None:
+    """Keep what was seen of a failure for `fab diagnose`, and say so; forget it once a switch has worked."""
+    error, address = work.result.error, work.host.connection.address
+    if isinstance(error, EXAMINABLE) and not isinstance(error, HostKeyRefused):
+        phase = work.result.failed_in or "connect"
+        lasted = round(sum(work.result.phases.values()), 1)
+        incidents.write(address, phase, error, seconds=lasted, reconnects=work.result.reconnects)
+        if "diagnose" not in error.hint:
+            look = f"`fab -H {address} diagnose` looks for the cause; it failed in {phase}."
+            error.hint = f"{error.hint} {look}".lstrip()
+    elif error is None and "switch" in work.result.phases:
+        incidents.forget(address)
+
+
 class _Fleet(Generic[W]):
     """The hosts of one command, worked on in parallel."""
 
@@ -440,6 +473,7 @@ class _Fleet(Generic[W]):
         for work in self.works:
             work.lease.stop()
             work.result.reconnects = work.host.connection.reconnects
+            _remember(work)
         results = [work.result for work in self.works]
         if not failed and not also:
             return Outcome(0, None, results)

@@ -46,6 +46,7 @@ class HostResult:
     error: SwitchoverError | None = None
     plan: Difference | None = None
     drift: dict[str, list[str]] | None = None
+    failed_in: str = ""  # the step
 
 
 class Work:
@@ -85,6 +86,7 @@ class Work:
             told = self.lock_lost(error)
             told.hint = told.hint or _advice(told.why)
             emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
+            self.result.failed_in = self.result.failed_in or name
             raise told from error
         emit(StepFinished(self.host.name, name, self._took(name, started), detail[0]))
 

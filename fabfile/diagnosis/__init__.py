@@ -131,7 +131,8 @@ def _run(e: Examination, probe: Probe) -> str:
     """Run it, once more where the connection died under it; why it could not come to its end, or ""."""
     for turn in (1, 2):
         try:
-            probe.run(e)
+            if left := probe.run(e):
+                return left
             if probe.grants and any(e.bad(id) for id in probe.covers):
                 return "what was found keeps the rest from being seen"
             return ""

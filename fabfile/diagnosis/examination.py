@@ -33,13 +33,14 @@ Evidence = dict[str, Any]
 class Probe:
     """Something that is tried on the host.
 
-    covers: the ids that it decides; what it leaves out is ok. needs, grants: abilities of the host that must
+    covers: the ids that it decides. run: gives the reason why it could not look at all of them, if so; else
+    what it has left out is ok. needs, grants: abilities of the host that must
     have been shown before ("connection", "shell", "sftp", "place", "deploy_to"), and that it may show.
     """
 
     stage: str
     covers: tuple[str, ...]
-    run: Callable[[Examination], None]
+    run: Callable[[Examination], str | None]
     needs: tuple[str, ...] = ("connection",)
     grants: tuple[str, ...] = ()
     deep: bool = False

@@ -117,7 +117,17 @@ def _overview(console: Console, found: Sequence[Diagnosis]) -> None:
             redact(host.verdict.what),
         )
     console.print()
-    console.print(table)
+    _put(console, table)
+
+
+def _put(console: Console, what: Any) -> None:
+    """Print a table; where there is no terminal, without the blanks that fill its last column."""
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as kept:
+        console.print(what)
+    console.file.write("\n".join(line.rstrip() for line in kept.get().split("\n")))
 
 
 def _mark(status: str) -> Text:
@@ -158,12 +168,13 @@ def _show_root(console: Console, root: Root) -> None:
     rows = [("seen", redact(finding.why)), ("try", redact(finding.hint))]
     for label, text in rows:
         if text:
-            console.print(Padding(_labelled(label, text), (0, 0, 0, 2), expand=False))
+            _put(console, Padding(_labelled(label, text), (0, 0, 0, 2), expand=False))
     if finding.fix:
         _show_fix(console, finding.fix)
     for other in root.explains:
-        console.print(
-            Padding(_labelled("so", f"{redact(other.what)}  {other.id}", "dim"), (0, 0, 0, 2), expand=False)
+        _put(
+            console,
+            Padding(_labelled("so", f"{redact(other.what)}  {other.id}", "dim"), (0, 0, 0, 2), expand=False),
         )
 
 
@@ -216,12 +227,13 @@ def _show_stages(console: Console, host: Diagnosis) -> None:
         if findings:
             worst = next((s for s in ("fail", "warn", "ok") if any(f.status == s for f in findings)), "skip")
             seconds = f"{host.seconds[stage]:.2f}" if stage in host.seconds else ""
-            table.add_row(_mark(worst), stage, seconds, _summary(findings))
+            table.add_row(_mark(worst), stage, seconds, summary(findings))
     console.print()
-    console.print(table)
+    _put(console, table)
 
 
-def _summary(findings: Sequence[Finding]) -> str:
+def summary(findings: Sequence[Finding]) -> str:
+    """What came of the findings of one stage, in a line."""
     by = {status: [f for f in findings if f.status == status] for status in ("fail", "warn", "ok", "skip")}
     parts = []
     if by["fail"]:

@@ -87,6 +87,7 @@ def _host(result: HostResult) -> Json:
         "bytes_uploaded": result.bytes_uploaded,
         "reconnects": result.reconnects,
         "phases": result.phases,
+        "failed_in": result.failed_in or None,
         "error": _error(result.error),
     }
     if result.plan is not None:

@@ -33,7 +33,7 @@ TRACEBACK = "Traceback (most recent call last)"
 
 HOST_KEYS = {
     "host", "ok", "release", "previous", "strategy", "transfer", "copy", "files_uploaded", "files_deleted",
-    "bytes_uploaded", "reconnects", "phases", "error",
+    "bytes_uploaded", "reconnects", "phases", "failed_in", "error",
 }  # fmt: skip
 ERROR_KEYS = {"what", "why", "try"}
 

@@ -21,6 +21,7 @@ from tests.lab import filesystems, network, servers
 from tests.lab.hosts import IsolatedHosts
 from tests.lab.place import Place, account, tools, wrapper
 from tests.lab.sshd import Sshd
+from tests.lab.sshd10 import Sshd10
 
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 IDLE = 3  # seconds after which the impatient servers and networks of this lab hang up
@@ -605,6 +606,12 @@ def embedded_server() -> Iterator[Place]:
 def balanced() -> Iterator[Place]:
     with Sshd() as server, servers.haproxy([server.port]) as port:
         yield Place(server, port=port, deploy_to=server.new_dir())
+
+
+@control("OpenSSH 10")
+def openssh_10() -> Iterator[Place]:
+    with Sshd10() as server:
+        yield Place(server, deploy_to=server.new_dir())
 
 
 @control("OpenSSH through a NAT")

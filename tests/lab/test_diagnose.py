@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 
+from tests.lab import sshd10
 from tests.lab.faults import CONTROLS, FAULTS, Fault
 from tests.lab.judge import alarms, judge
+from tests.lab.place import Place
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("clean_environment", "sshd_installed")]
 
@@ -29,8 +31,23 @@ def test_a_healthy_host_raises_no_alarm(control: str) -> None:
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     program = NEEDS.get(control)
     skip("root" if os.geteuid() != 0 and program else "")
+    if control == "OpenSSH 10" and sshd10.missing():
+        pytest.skip(f"needs {sshd10.missing()}")
     skip(program if program and not shutil.which(program, path=path) else "")
     assert [(f["id"], f["what"], f["why"]) for f in alarms(control)] == []
+
+
+def test_diagnosing_does_not_cause_what_it_looks_for() -> None:
+    """OpenSSH 10 shuts out addresses that behave badly: twenty diagnoses in a row stay welcome."""
+    if sshd10.missing():
+        pytest.skip(f"needs {sshd10.missing()}")
+    with sshd10.Sshd10() as server:
+        place = Place(server, deploy_to=server.new_dir())
+        before = server.log().lower().count("penalty")
+        for _ in range(20):
+            found = place.examine()
+            assert found["ok"], found["verdict"]
+        assert server.log().lower().count("penalty") == before, server.log()
 
 
 @pytest.mark.parametrize("fault", [f for f in FAULTS if not f.slow], ids=lambda fault: fault.name)

@@ -26,7 +26,7 @@ PROBES = (
     Probe("layout", _of("layout"), layout.look, needs=("shell", "deploy_to")),
     Probe("configuration", (), configuration.settings, needs=("shell",)),
     Probe("configuration", ("clock-skew",), configuration.clock, needs=("shell",)),
-    Probe("configuration", ("strategy-advice",), lambda e: None, needs=("shell", "deploy_to")),
+    Probe("configuration", ("strategy-advice",), lambda e: "", needs=("shell", "deploy_to")),
     Probe("tools", ("tool-missing",), configuration.tools, needs=("shell",)),
     Probe("configuration", ("jobs-killed-at-logout",), view.outlives, needs=("shell", "place")),
     Probe("idle", _of("idle"), network.endurance, needs=("connection",), deep=True),

@@ -85,17 +85,17 @@ def _seconds(value: str) -> float:
     return float(sum(int(n) * units[u] for n, u in re.findall(r"(\d+)([smhdw]?)", value.lower())))
 
 
-def clock(e: Examination) -> None:
+def clock(e: Examination) -> str:
     """Compare the host's clock with this machine's."""
     started = time.time()
     said = lines(e.script("printf 'clock\\t%s\\n' \"$(date +%s)\""), "clock")
     here = (started + time.time()) / 2
     if not said.isdigit():
-        return
+        return "the host's `date` does not tell the time in seconds"
     skew = round(int(said) - here)
     if abs(skew) <= SKEW:
         e.ok("clock-skew", seconds=skew)
-        return
+        return ""
     e.warn(
         "clock-skew",
         f"The clocks of host and this machine are {abs(skew)} s apart.",
@@ -104,6 +104,7 @@ def clock(e: Examination) -> None:
         "both by NTP.",
         Fix("host", "timedatectl set-ntp true"), seconds=skew,
     )  # fmt: skip
+    return ""
 
 
 # What a deployment runs on the host beside the shell's own; `which` of them each finding is about.

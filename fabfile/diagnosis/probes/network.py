@@ -31,22 +31,22 @@ FEW = 5  # segments sent again that may be chance
 TCP_INFO_SIZE, RETRANSMITTED_AT, SEGMENTS_AT = 192, 100, 136
 
 
-def loss(e: Examination) -> None:
+def loss(e: Examination) -> str:
     """Send some data, and ask this machine's kernel what it had to send twice."""
     sock = e.connection.transport.sock
     if not isinstance(sock, socket.socket) or not hasattr(socket, "TCP_INFO"):
-        return
+        return "this machine does not tell what it had to send again"
     before = _counters(sock)
     _send_something(e)
     after = _counters(sock)
     if before is None or after is None:
-        return
+        return "this machine's kernel does not count what it had to send again"
     again, out = after[0], after[1]
     share = again / max(out, 1)
     evidence: Evidence = {"segments": out, "sent_again": again, "share": round(share, 4)}
     if share < LOSSY or again < FEW:
         e.ok("peer-lossy", **evidence)
-        return
+        return ""
     e.warn(
         "peer-lossy",
         f"The network loses {share * 100:.0f} % of what is sent.",
@@ -55,6 +55,7 @@ def loss(e: Examination) -> None:
         "server (CI). Deployments reconnect and go on meanwhile.",
         **evidence,
     )  # fmt: skip
+    return ""
 
 
 def _counters(sock: socket.socket) -> tuple[int, int] | None:

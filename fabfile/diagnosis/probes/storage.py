@@ -46,7 +46,7 @@ rm -rf "$t"
 """
 
 
-def try_it(e: Examination) -> None:
+def try_it(e: Examination) -> str:
     """Everything that a deployment does to its file system, once, on a small scale."""
     assert e.layout is not None
     script = SCRIPT.replace("ROOT", quote(e.layout.deploy_to)).replace("NAME", f"{PROBE}{e.token}-s")
@@ -58,11 +58,12 @@ def try_it(e: Examination) -> None:
     e.facts["free"] = f"{space['free'] / (1 << 30):.1f} GiB" if space["free"] is not None else "?"
     e.grant("deploy_to")
     if not _room(e, e.layout, found, space):
-        return
+        return "nothing can be written there"
     _rights(e, e.layout, found)
     _links(e, found)
     _copies(e, found)
     _devices(e, found)
+    return ""
 
 
 def _space(found: dict[str, list[str]]) -> dict[str, int | None]:
@@ -84,11 +85,7 @@ def _room(e: Examination, layout: Layout, found: dict[str, list[str]], space: di
     """Whether anything can be written at all; names what is in the way, and gives False, where not."""
     at = lines(found, "at")
     why = next(
-        (
-            f"{what}: {said}"
-            for what in ("mkdir", "write", "files")
-            if (said := lines(found, what)) not in ("ok", "")
-        ),
+        (said for what in ("mkdir", "write", "files") if (said := lines(found, what)) not in ("ok", "")),
         "",
     )
     evidence: Evidence = {"path": at, "error": why, **space}

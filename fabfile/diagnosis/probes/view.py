@@ -19,7 +19,7 @@ NAMES_SHOWN = 8
 DIES_WITHIN = 1.0  # seconds after a logout
 
 
-def same_tree(e: Examination) -> None:
+def same_tree(e: Examination) -> str:
     """The shell has made a directory with a random name; SFTP is asked for it, under every likely path."""
     assert e.place is not None
     session = e.sftp()
@@ -27,7 +27,7 @@ def same_tree(e: Examination) -> None:
     answers = {name: session.ask(CMD_STAT, f"{name}/from-shell") for name in names}
     expected = names[0]
     if any(answer.code == 3 for answer in answers.values()) and not any(a.ok for a in answers.values()):
-        return  # SFTP may not look: that is sftp-denied
+        return "SFTP may not look: see sftp-denied"
     found = next((name for name, answer in answers.items() if answer.ok), None)
     if found == expected:
         e.ok("view-split", place=e.place, sftp_path=found)
@@ -36,6 +36,7 @@ def same_tree(e: Examination) -> None:
         _chroot(e, found)
     else:
         _split(e, session)
+    return ""
 
 
 def _root_unneeded(e: Examination, found: str) -> None:
@@ -174,17 +175,17 @@ kill {pid} 2>/dev/null && printf 'alive\tyes\n'
 """
 
 
-def outlives(e: Examination) -> None:
+def outlives(e: Examination) -> str:
     """Whether the job of the connection that was closed still runs, a moment later; it is ended then."""
     pid, closed = e.left_behind
     if not pid:
-        return
+        return "no job could be started over a second login"
     e.connection.pause(max(0.0, closed + DIES_WITHIN - time.monotonic()))
     alive = lines(e.script(_STILL_THERE.format(pid=quote(pid))), "alive")
     says = e.said.get("kill", "")
     if alive:
         e.ok("jobs-killed-at-logout", survived=DIES_WITHIN, KillUserProcesses=says or None)
-        return
+        return ""
     e.warn(
         "jobs-killed-at-logout",
         "The host ends what a session has started when the session ends.",
@@ -196,3 +197,4 @@ def outlives(e: Examination) -> None:
             "systemctl restart systemd-logind"),
         pid=pid, KillUserProcesses=says or None,
     )  # fmt: skip
+    return ""
