@@ -1,7 +1,7 @@
 """Switchover: zero-downtime deployments over plain SSH and SFTP. `fab --list` shows the tasks below.
 
-Scripts import `fabfile.fleet` (deploy, rollback, cache_sync, releases, unlock), `fabfile.diagnosis` (diagnose)
-and `fabfile.settings` (load).
+Scripts import `fabfile.fleet` (deploy, rollback, cache_sync, releases, unlock), `fabfile.settings` (load) and
+`fabfile.diagnosis` (diagnose).
 """
 
 from invoke.collection import Collection
