@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from fabfile.demo.server import Server
+from tests.integration.cli import Barrier
+from tests.lab.proxy import Proxy
 from tests.lab.sshd import Sshd, find_sshd
 
 
@@ -55,3 +57,18 @@ def embedded(clean_environment: None, tmp_path_factory: pytest.TempPathFactory) 
     """One embedded SSH + SFTP server for this worker's tests."""
     with Server(home=tmp_path_factory.mktemp("home")) as server:
         yield server
+
+
+@pytest.fixture
+def network(sshd: Sshd) -> Iterator[Proxy]:
+    """The way to the server."""
+    with Proxy(sshd.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def barrier(sshd: Sshd) -> Iterator[Barrier]:
+    """Holds a hook; opened at the end, so that none is left behind."""
+    made = Barrier(sshd.new_dir("barrier-"))
+    yield made
+    made.open()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import fabric
 
@@ -20,12 +22,21 @@ from ..remote.bare import NotSftp
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
 from ..settings import Settings
-from .examination import Examination, Probe, quiet
+from ..settings.model import Reconnect
+from .examination import ANSWER_WITHIN, Examination, Probe, quiet
 from .finding import CATALOGUE, Diagnosis, Finding
 from .probes import PROBES
 from .verdict import PHASES, conclude, differences, ordered
 
 __all__ = ["CATALOGUE", "Diagnosis", "Finding", "diagnose", "differences"]
+
+
+# A deployment is patient with a lost connection and a long command; a diagnosis wants to know of them.
+BRISK: dict[str, Any] = {"reconnect": Reconnect(1, 15), "command_timeout": 30}
+AFTERWARDS = (
+    "Yet the last command failed in {phase}: whatever it was may come and go, or show only after a while. "
+    "--deep watches what happens to connections that are idle."
+)
 
 
 def diagnose(
@@ -42,7 +53,8 @@ def diagnose(
     deep: seconds that idle connections are watched, besides all else. only: ids of findings to look for.
     Raises ConfigError; trouble with a host is what its Diagnosis is about.
     """
-    with opened(settings, targets, listener, config) as hosts, ThreadPoolExecutor(AT_ONCE) as pool:
+    brisk = replace(settings, ssh=replace(settings.ssh, **BRISK))
+    with opened(brisk, targets, listener, config) as hosts, ThreadPoolExecutor(AT_ONCE) as pool:
         futures = [pool.submit(_examine, host, settings, deep, only) for host in hosts]
         try:
             return [future.result() for future in futures]
@@ -72,6 +84,8 @@ def _examine(host: Host, settings: Settings, deep: float | None, only: Collectio
     if only:
         e.findings = {id: f for id, f in e.findings.items() if id in only or f.bad}
     verdict = conclude(e.findings, e.facts, phase)
+    if incident and not verdict.roots and not deep:
+        verdict = replace(verdict, what=f"{verdict.what} {AFTERWARDS.format(phase=phase)}")
     return Diagnosis(
         host.name, ordered(verdict, e.findings.values()), verdict, e.facts, e.seconds, e.idle, incident
     )
@@ -140,11 +154,29 @@ def _run(e: Examination, probe: Probe) -> str:
             why = f"{error.what} {error.why}" if isinstance(error, SwitchoverError) else str(error)
             why = why or type(error).__name__
             e.close_sftp()
-            if e.connection.transport is None or e.connection.still_alive() or turn == 2:
+            if e.connection.transport is None or turn == 2:
                 return why
+            if e.connection.still_alive():
+                if e.answers():
+                    return why
+                _silent(e, probe)
             if not _reopened(e):
                 return f"the connection was lost: {why}"
+        except Exception as error:  # noqa: BLE001  (one probe's mistake must not hide what the others see)
+            return f"the probe itself made a mistake: {type(error).__name__}: {error}"
     return ""
+
+
+def _silent(e: Examination, probe: Probe) -> None:
+    e.fail(
+        "peer-lossy",
+        "The host fell silent in the middle.",
+        f"no answer to anything for {ANSWER_WITHIN:g} s, while looking at {probe.stage}; the connection "
+        "was not closed",
+        "A firewall that drops long connections, a network that is down, or a host that hangs. Try again, "
+        "and from another network.",
+        stage=probe.stage, waited=ANSWER_WITHIN,
+    )  # fmt: skip
 
 
 def _reopened(e: Examination) -> bool:

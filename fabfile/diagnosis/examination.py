@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,10 +12,11 @@ from typing import Any, TypeVar
 
 import paramiko
 
+from ..errors import SwitchoverError
 from ..release.layout import Layout
 from ..release.state import State
 from ..remote.bare import BareSftp, Said, execute
-from ..remote.connection import Connection
+from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
 from ..remote.shell import ENGLISH, quote
 from ..settings import Settings
@@ -147,7 +149,10 @@ class Examination:
     ) -> Said:
         """Run `command` as it is. Where the server allows one session at a time, SFTP makes room for it."""
         over = connection or self.connection
-        return self._with_room(lambda: execute(over.transport, command, timeout))
+        said = self._with_room(lambda: execute(over.transport, command, timeout))
+        if not said.ended and over is self.connection and not self.answers():
+            raise TimeoutError(f"no answer within {timeout:g} s")
+        return said
 
     def session(self) -> paramiko.Channel:
         """A fresh channel."""
@@ -163,6 +168,18 @@ class Examination:
                 if time.monotonic() > until:
                     raise
                 self.connection.pause(0.1)
+
+    def answers(self) -> bool:
+        """Whether the other end still answers anything at all."""
+        heard = threading.Event()
+
+        def ask() -> None:
+            with contextlib.suppress(*LINK_ERRORS):
+                self.connection.transport.global_request("keepalive@openssh.com", None, True)
+                heard.set()
+
+        threading.Thread(target=ask, daemon=True).start()
+        return heard.wait(AGAIN_WITHIN)
 
     def script(
         self, text: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None
@@ -192,11 +209,15 @@ class Examination:
 
     def tidy(self) -> None:
         """Remove what probes have left on the host, and let go of the connection."""
-        with contextlib.suppress(Exception):
-            if self.place and self.connection.alive:
-                self.close_sftp()
-                self.execute(f"exec sh -c {quote(f'rm -rf {quote(self.place)}')}")
         self.close_sftp()
+        with contextlib.suppress(SwitchoverError, *LINK_ERRORS):
+            if self.place and self.connection.alive:
+                root = self.layout.deploy_to if self.layout else "/nowhere"
+                # What a script that was cut has left lies beside, or one level or two below.
+                left = " ".join(
+                    f"{quote(root)}{below}/{PROBE}{self.token}*" for below in ("", "/*", "/.switchover/*")
+                )
+                self.execute(f"exec sh -c {quote(f'rm -rf {quote(self.place)} {left}')}")
         self.host.close()
 
 

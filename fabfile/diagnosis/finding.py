@@ -68,6 +68,8 @@ class Entry:
 # What SFTP says where nothing can be written: it does not tell why.
 _NO_ROOM = ("sftp-denied", "sftp-readonly", "strategy-advice")
 
+_NO_SFTP = ("sftp-missing", "sftp-broken", "sftp-denied", "sftp-readonly")
+
 CATALOGUE: dict[str, Entry] = {
     "dns": Entry("connect", "The name resolves."),
     "host-unreachable": Entry("connect", "The network knows a way to the host."),
@@ -81,10 +83,10 @@ CATALOGUE: dict[str, Entry] = {
     "hostkey-unknown": Entry("connect", "The host key is known."),
     "auth-too-many": Entry("connect", "The login was tried with no more keys than the server takes."),
     "auth-failed": Entry("connect", "The login was accepted."),
-    "account": Entry("connect", "The account may log in."),
-    "sftp-only": Entry("shell", "The account is not for SFTP only."),
-    "shell-forced": Entry("shell", "Commands are run as they are given."),
-    "shell-restricted": Entry("shell", "The shell is not restricted."),
+    "account": Entry("connect", "The account may log in.", explains=_NO_SFTP),
+    "sftp-only": Entry("shell", "The account is not for SFTP only.", explains=_NO_SFTP),
+    "shell-forced": Entry("shell", "Commands are run as they are given.", explains=_NO_SFTP),
+    "shell-restricted": Entry("shell", "The shell is not restricted.", explains=_NO_SFTP),
     "shell-noise": Entry("shell", "The shell says nothing of its own accord.", explains=("sftp-broken",)),
     "home-missing": Entry("shell", "The home directory is there."),
     "max-sessions": Entry(

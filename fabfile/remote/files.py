@@ -71,12 +71,19 @@ class Checks(Protocol):
 class SftpFiles:
     """Checks over SFTP. The client is reopened whenever it was closed, never trusted to be alive.
 
-    root: what SFTP's / is called by the shell, where SFTP is chrooted.
+    root: what SFTP's / is called by the shell, where SFTP is chrooted. on_reopen is called where the server
+    has closed the channel under us.
     """
 
-    def __init__(self, connection: Connection, root: str | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        root: str | None = None,
+        on_reopen: Callable[[], None] = lambda: None,
+    ) -> None:
         self.connection = connection
         self.root = root
+        self.on_reopen = on_reopen
         self._client: paramiko.SFTPClient | None = None
 
     def client(self) -> paramiko.SFTPClient:
@@ -94,6 +101,8 @@ class SftpFiles:
                 "Have `Subsystem sftp internal-sftp` set in its sshd_config, or set ssh.sftp: off.",
             ) from error
         client.get_channel().settimeout(REQUEST_TIMEOUT)
+        if self._client and self._client.get_channel().get_transport() is self.connection.transport:
+            self.on_reopen()
         self._client = client
         return client
 
@@ -245,9 +254,10 @@ class Files:
         mode: str,
         root: str | None,
         on_fallback: Callable[[str], None],
+        on_reopen: Callable[[], None],
     ) -> None:
         self.mode = mode
-        self.sftp = SftpFiles(connection, root)
+        self.sftp = SftpFiles(connection, root, on_reopen)
         self.over_ssh = ShellFiles(shell)
         self.on_fallback = on_fallback
         self.side: SftpFiles | ShellFiles = self.over_ssh if mode == "off" else self.sftp

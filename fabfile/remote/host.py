@@ -48,6 +48,7 @@ class Host:
             rules.sftp,
             rules.sftp_root,
             lambda why: self.note("warn", f"checks go over SSH, because SFTP can't be used: {why}"),
+            lambda: self.note("info", "the server had closed the SFTP channel; it was opened again"),
         )
         self._facts: Facts | None = None
         connection.on_reconnect = lambda cause, seconds: self.note(

@@ -27,7 +27,10 @@ PLACES = {
     "host": "on the host",
     "here": "on this machine",
 }
-HEADLINE = ("server", "os", "round trip", "file system", "free", "live")
+HEADLINE = {
+    "server": "{}", "os": "{}", "round trip": "{} away", "file system": "{}", "free": "{} free",
+    "live": "live: {}",
+}  # fmt: skip
 BAR = 40  # columns for the longest life of an idle connection
 
 
@@ -139,7 +142,7 @@ def _mark(status: str) -> Text:
 def _show_host(console: Console, host: Diagnosis) -> None:
     from rich.text import Text
 
-    facts = " · ".join(host.facts[name] for name in HEADLINE if host.facts.get(name))
+    facts = " · ".join(how.format(host.facts[name]) for name, how in HEADLINE.items() if host.facts.get(name))
     console.print()
     console.print(Text.assemble((host.host, "bold"), (f"   {facts}" if facts else "", "dim")))
     if host.incident:

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.helpers import PATIENT, Tools
-from tests.integration.cli import Barrier, Project
-from tests.lab.proxy import Proxy
+from tests.integration.cli import Project
 from tests.lab.sshd import Sshd
 
 
@@ -22,21 +21,6 @@ def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
     made = Project(tmp_path / "project", sshd, host_dir)
     made.configure(ssh=PATIENT)
     return made
-
-
-@pytest.fixture
-def network(sshd: Sshd) -> Iterator[Proxy]:
-    """The way to the server."""
-    with Proxy(sshd.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def barrier(sshd: Sshd) -> Iterator[Barrier]:
-    """Holds a hook; opened at the end, so that none is left behind."""
-    made = Barrier(sshd.new_dir("barrier-"))
-    yield made
-    made.open()
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ def test_a_server_that_drops_idle_clients_and_a_slow_copy(tmp_path: Path, impati
     done = project.fab("deploy", "--json")
     assert done.host["phases"]["copy"] > 10, "the copy was not slow"
     assert done.host["reconnects"] == 0, str(done)
+    done.says("the server had closed the SFTP channel; it was opened again")
     assert (project.current / "index.html").read_text() == "one\n" and project.is_tidy()
 
 

@@ -42,18 +42,6 @@ def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
     return made
 
 
-@pytest.fixture
-def network(sshd: Sshd) -> Iterator[Proxy]:
-    """The way to the server."""
-    with Proxy(sshd.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def barrier(sshd: Sshd) -> Barrier:
-    return Barrier(sshd.new_dir("barrier-"))
-
-
 class Once:
     """An event listener that does something the first time that an event is the one."""
 

@@ -107,6 +107,9 @@ def test_a_failed_deployment_says_what_to_type_and_leaves_what_it_saw(project: P
     assert found.host["incident"]["phase"] == phase
     project.fab("diagnose", code=1).says(f"The last command failed in {phase}", "chown")
     (project.deploy_to / "releases").chmod(0o755)
+    project.fab("diagnose").says(
+        "Everything a deployment needs works", f"Yet the last command failed in {phase}"
+    )
     project.fab("deploy")
     assert incidents(project) == []
 

@@ -113,11 +113,33 @@ def _host_key(e: Examination, hop: Connection, error: HostKeyRefused, cause: Bas
             Fix("here", f"ssh-keygen -f {known} -R '{name}'"),
             known=host_keys.fingerprint(cause.expected_key), shown=host_keys.fingerprint(cause.key),
         )  # fmt: skip
+        if _key_shown(hop) == cause.expected_key:
+            e.fail(
+                "server-varies", "Two connections in a row reached two different servers.",
+                f"the first one showed {host_keys.fingerprint(cause.key)}, the second the key that {known} "
+                "knows",
+                "A load balancer, or a name with several addresses. Deploy to each server by its own name "
+                "or address: -H web1,web2 makes them one deployment.",
+                keys=[host_keys.fingerprint(key) for key in (cause.key, cause.expected_key)],
+            )  # fmt: skip
         return
     e.fail(
         "hostkey-unknown", error.what, error.why, error.hint,
         Fix("config.yaml", "ssh: {host_keys: accept-new}"), known_hosts=str(known),
     )  # fmt: skip
+
+
+def _key_shown(hop: Connection) -> paramiko.PKey | None:
+    """The host key that one more connection meets; None where there is none."""
+    try:
+        transport = paramiko.Transport(_dial(hop))
+        try:
+            transport.start_client(timeout=hop.rules.connect_timeout)
+            return transport.get_remote_server_key()
+        finally:
+            transport.close()
+    except (OSError, EOFError, paramiko.SSHException):
+        return None
 
 
 def _dns(e: Examination, hop: Connection, cause: socket.gaierror) -> None:
@@ -182,8 +204,8 @@ def _login(
     takes = f" The server takes {', '.join(allowed)}." if allowed else ""
     e.fail(
         "auth-failed", error.what, error.why + takes,
-        f"{error.hint} The server does not say which of these it is: a wrong key, an unknown user, a folder "
-        "that others can write, or a locked account. Its log does (journalctl -u ssh).",
+        f"{error.hint} The server does not say which of these it is: a wrong key, an unknown user, a "
+        "folder that others can write, or a locked account. Its log does (journalctl -u ssh).",
         Fix("here", f"ssh-copy-id -p {hop.port} {hop.user}@{hop.host}"),
         methods=allowed or [], tried=_tried(heard), server_said=said, log=heard[-6:],
     )  # fmt: skip
@@ -228,16 +250,20 @@ def _tcp(e: Examination, hop: Connection, error: OSError) -> None:
         )  # fmt: skip
 
 
+def _dial(hop: Connection) -> Any:
+    """A socket to the host, or a channel through its jump host. Raises OSError, SSHException."""
+    timeout = hop.rules.connect_timeout
+    if isinstance(hop.gateway, Connection):
+        there, here = (hop.host, hop.port), ("127.0.0.1", 0)
+        return hop.gateway.transport.open_channel("direct-tcpip", there, here, timeout=timeout)
+    return socket.create_connection((hop.host, hop.port), timeout)
+
+
 def _look(hop: Connection, *, offers: bool = False) -> Greeting:
     """One more connection, raw: more would make sshd think that we attack it."""
     started = time.monotonic()
     try:
-        if isinstance(hop.gateway, Connection):
-            sock: Any = hop.gateway.transport.open_channel(
-                "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=hop.rules.connect_timeout
-            )
-        else:
-            sock = socket.create_connection((hop.host, hop.port), hop.rules.connect_timeout)
+        sock = _dial(hop)
     except (OSError, paramiko.SSHException) as error:
         told = error if isinstance(error, OSError) else OSError(errno.ECONNREFUSED, str(error))
         return Greeting(told, b"", True, time.monotonic() - started, {})

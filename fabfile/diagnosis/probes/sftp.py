@@ -97,7 +97,7 @@ def _broken(e: Examination, why: str, said: bytes, status: int) -> None:
     )
 
 
-def requests(e: Examination) -> None:
+def requests(e: Examination) -> str:
     """Try each request in a place of our own; each has its own verdict."""
     session = e.sftp()
     start = session.ask(CMD_REALPATH, ".")
@@ -114,6 +114,8 @@ def requests(e: Examination) -> None:
         "granted": [n for n, a in answers.items() if a.ok],
     }
     e.facts["SFTP starts in"] = start.name or "?"
+    if unwritten and not unread and e.place is None:
+        return "there is no folder that the shell may write to, for a comparison"
     if unwritten and not unread and "create" in unwritten:
         _read_only(e, folder, refused, evidence)
     elif unread or unwritten:
@@ -129,11 +131,10 @@ def requests(e: Examination) -> None:
         )  # fmt: skip
     else:
         e.ok("sftp-denied", f"It grants all {len(answers)} requests that a deployment has.", **evidence)
+    return ""
 
 
 def _read_only(e: Examination, folder: str, refused: dict[str, str], evidence: Evidence) -> None:
-    if e.place is None and e.has("shell"):
-        return  # the shell can't write either: that is the file system's or the rights' finding
     e.judge(
         "fail" if e.settings.transfer == "sftp" else "warn",
         "sftp-readonly",

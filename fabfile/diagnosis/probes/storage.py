@@ -37,7 +37,7 @@ try mv_T mv -fT "$t/fresh" "$t/link"
 row link "$(readlink "$t/link")"
 try reflink cp --reflink=always "$t/mb" "$t/mb2"
 try hardlink ln "$t/mb" "$t/mb3"
-for d in releases cache .switchover .switchover/incoming shared; do
+for d in releases cache .switchover .switchover/incoming; do
   d=$root/$d; [ -d "$d" ] && [ -w "$d" ] || continue
   f=$d/NAME-x; : > "$f" 2>/dev/null || continue
   try "across	${d#"$root"/}" ln "$f" "$t/across"; rm -f "$f" "$t/across"
@@ -223,11 +223,10 @@ def _devices(e: Examination, found: dict[str, list[str]]) -> None:
     rows = [row.partition("\t")[::2] for row in found.get("across", [])]
     apart = [(name, why) for name, why in rows if "cross-device" in why.lower()]
     e.facts["file systems under deploy_to"] = str(1 + len(apart)) if apart else "1"
-    # shared is only ever linked to, and the cache only used by its strategy.
-    spared = {"shared"} | ({"cache"} if e.settings.strategy != "cache" else set())
-    matter = [(name, why) for name, why in apart if name not in spared]
+    # Only its own strategy uses the cache; shared/ is only ever linked to, and may be anywhere.
+    matter = [(name, why) for name, why in apart if name != "cache" or e.settings.strategy == "cache"]
     if not matter:
-        e.ok("cross-device", shared_apart=bool(apart))
+        e.ok("cross-device", looked_at=[name for name, _ in rows])
         return
     names = [name for name, _ in matter]
     other_helps = "cache" in names and e.settings.strategy == "cache"
