@@ -110,7 +110,8 @@ class Examination:
 
     def _put(self, finding: Finding) -> None:
         known = self.findings.get(finding.id)
-        if known is None or not known.bad or finding.status == "fail":
+        # What was measured later wins over what was read before; nothing bad is taken back.
+        if known is None or not known.bad or finding.status in ("fail", known.status):
             self.findings[finding.id] = finding
 
     def bad(self, id: str) -> bool:

@@ -245,7 +245,7 @@ class Drain:
                 if not block:
                     break
                 self._take(block)
-        except OSError:
+        except LINK_ERRORS:
             pass  # the channel is gone; whoever waits sees the missing exit status
         finally:
             self.ended.set()

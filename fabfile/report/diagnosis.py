@@ -123,6 +123,11 @@ def _overview(console: Console, found: Sequence[Diagnosis]) -> None:
     _put(console, table)
 
 
+def _say(console: Console, text: Text) -> None:
+    """Print a text: on a terminal wrapped between words, elsewhere whole."""
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
 def _put(console: Console, what: Any) -> None:
     """Print a table; where there is no terminal, without the blanks that fill its last column."""
     if console.is_terminal:
@@ -144,13 +149,13 @@ def _show_host(console: Console, host: Diagnosis) -> None:
 
     facts = " · ".join(how.format(host.facts[name]) for name, how in HEADLINE.items() if host.facts.get(name))
     console.print()
-    console.print(Text.assemble((host.host, "bold"), (f"   {facts}" if facts else "", "dim")))
+    _say(console, Text.assemble((host.host, "bold"), (f"   {facts}" if facts else "", "dim")))
     if host.incident:
         seen = host.incident
         line = f"The last command failed in {seen['phase']} ({seen.get('time', '?')}): {seen.get('what', '')}"
-        console.print(Text(line, "dim"))
+        _say(console, Text(line, "dim"))
     style = "bold red" if not host.ok else "bold yellow" if host.verdict.roots else "bold green"
-    console.print(Text(redact(host.verdict.what), style))
+    _say(console, Text(redact(host.verdict.what), style))
     for root in host.verdict.roots:
         _show_root(console, root)
     if host.idle:

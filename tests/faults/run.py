@@ -21,12 +21,14 @@ from queue import Empty
 from typing import Any
 
 from tests.faults.harness import IN_PLACE, LOST, NOT_PROVOKED, RE_RUN, Bench, Case, Verdict
+from tests.faults.racing import race_often
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- written by inv faults: begin -->", "<!-- end -->"
 STRATEGIES = ("cache", "previous")
 TRANSFERS = ("stream", "rsync", "sftp")
 STEPS = 11  # that a deployment of the harness has: connect to unlock
+RACES = 200
 PER_CUT = 140  # packets at which each kind of deployment is cut, spread evenly
 
 SAYS = {
@@ -35,6 +37,7 @@ SAYS = {
     "kill-client": "the client is killed (SIGKILL) in each step",
     "kill-sessions": "all sessions of sshd are killed in each step",
     "stop-sessions": "they are stopped for longer than the keepalive window, and wake up again",
+    "race": "two deployments to one place begin at the same moment (survived: one wins, the other exits 5)",
     "reboot": "all processes of ours on the host are killed in each step, jobs too",
 }
 
@@ -77,21 +80,23 @@ def _work(todo: Any, done: Any) -> None:
                 done.put(Verdict(case, LOST, f"the harness failed: {type(error).__name__}: {error}"))
 
 
-def run(wanted: list[Case], workers: int) -> list[Verdict]:
-    """Run them all, `workers` at a time, each with an sshd of its own."""
+def run(wanted: list[Case], workers: int, races: int) -> list[Verdict]:
+    """Run them all, `workers` at a time, each with an sshd of its own; beside them so many races."""
     context = multiprocessing.get_context("spawn")
     todo, done = context.Queue(), context.Queue()
     for case in wanted:
         todo.put(case)
     processes = [context.Process(target=_work, args=(todo, done)) for _ in range(workers)]
+    processes.append(context.Process(target=race_often, args=(races, done)))
+    total = len(wanted) + races
     for process in processes:
         process.start()
     verdicts: list[Verdict] = []
-    while len(verdicts) < len(wanted):
+    while len(verdicts) < total:
         verdict = done.get(timeout=600)
         verdicts.append(verdict)
         if verdict.fate == LOST or len(verdicts) % 50 == 0:
-            print(f"{len(verdicts)}/{len(wanted)}  {verdict.case}: {verdict.fate} {verdict.why}", flush=True)
+            print(f"{len(verdicts)}/{total}  {verdict.case}: {verdict.fate} {verdict.why}", flush=True)
     for process in processes:
         process.join(60)
     return verdicts
@@ -145,7 +150,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="switchover-home-") as home:
         os.environ["HOME"] = home
         wanted = cases(measure(), 1 if chosen.all else chosen.share)
-        verdicts = run(wanted, chosen.workers)
+        verdicts = run(wanted, chosen.workers, RACES if chosen.all else RACES // chosen.share)
     print(table(verdicts))
     if chosen.all:
         write(verdicts, time.monotonic() - started)

@@ -30,6 +30,7 @@ from tests.faults.helpers import (
     record,
     unfinished,
 )
+from tests.faults.racing import Race
 from tests.integration.cli import Barrier, Project, eventually, untouched
 from tests.lab.proxy import Proxy
 from tests.lab.sshd import Sshd, detached_from
@@ -216,23 +217,9 @@ def test_two_hundred_races_for_the_lock(sshd: Sshd, host_dir: Path) -> None:
 
 def test_ten_racing_deployments(tmp_path: Path, sshd: Sshd, host_dir: Path) -> None:
     """Two deploy at the same moment: one is done, the other exits 5, and what is live is the winner's."""
-    both = [Project(tmp_path / name, sshd, host_dir) for name in ("one", "two")]
-    for project in both:
-        project.configure(ssh=PATIENT)
+    race = Race(tmp_path, sshd, host_dir)
     for turn in range(10):
-        start = threading.Barrier(2)
-        for number, project in enumerate(both):
-            project.write({"index.html": f"{number} in {turn}\n"})
-        listeners = [Listener(lock=lambda start=start: start.wait(20)) for _ in both]
-        with ThreadPoolExecutor(2) as pool:
-            outcomes = list(
-                pool.map(lambda pair: pair[0].deploy(listener=pair[1]), zip(both, listeners, strict=True))
-            )
-        assert sorted(outcome.exit_code for outcome in outcomes) == [0, 5]
-        (winner,) = [number for number, outcome in enumerate(outcomes) if outcome.ok]
-        assert both[0].live == outcomes[winner].hosts[0].release
-        assert (both[0].current / "index.html").read_text() == f"{winner} in {turn}\n"
-        nothing_is_left(both[0])
+        race.run(turn)
 
 
 # -- the dead man's switch -------------------------------------------------------------------------------

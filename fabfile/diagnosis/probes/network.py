@@ -271,11 +271,17 @@ def _judge(e: Examination, lives: list[Life], wait: float, beat: float) -> None:
     _keepalive(e, lives)
 
 
+def _says(e: Examination, setting: str) -> str:
+    value = e.facts.get(setting.lower(), "none")
+    return "" if value == "none" else f"; its settings say {setting} {value}"
+
+
 def _channel(e: Examination, life: Life, chart: dict[str, str]) -> None:
     e.warn(
         "idle-channel",
         f"sshd closes channels that are idle for {life[1]:.0f} s.",
-        f"“{life[0].name}” lost its channel after {life[1]:.1f} s, while the connection stayed",
+        f"“{life[0].name}” lost its channel after {life[1]:.1f} s, while the connection stayed"
+        + _says(e, "ChannelTimeout"),
         "ChannelTimeout does so, and no keepalive helps. Deployments keep their channels busy and reopen "
         "SFTP; a quiet hook of your own is safe too, since it runs without a channel.",
         Fix("sshd_config", "ChannelTimeout none"), seconds=round(life[1], 1), lives=chart,
@@ -287,7 +293,7 @@ def _unused(e: Examination, life: Life, chart: dict[str, str]) -> None:
         "idle-server",
         f"sshd drops connections without a session after {life[1]:.0f} s.",
         f"idle connections without a channel ended after {life[1]:.1f} s, kept alive or not; those with "
-        "one lived",
+        "one lived" + _says(e, "UnusedConnectionTimeout"),
         "UnusedConnectionTimeout does so. Deployments have a channel open nearly always, and reconnect "
         "otherwise.",
         Fix("sshd_config", "UnusedConnectionTimeout none"), seconds=round(life[1], 1), lives=chart,
