@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..examination import Probe
 from ..finding import CATALOGUE
-from . import configuration, connect, layout, network, sftp, shell, storage, view
+from . import configuration, connect, idle, layout, network, sftp, shell, storage, view
 
 
 def _of(stage: str) -> tuple[str, ...]:
@@ -29,5 +29,5 @@ PROBES = (
     Probe("configuration", ("strategy-advice",), lambda e: "", needs=("shell", "deploy_to")),
     Probe("tools", ("tool-missing",), configuration.tools, needs=("shell",)),
     Probe("configuration", ("jobs-killed-at-logout",), view.outlives, needs=("shell", "place")),
-    Probe("idle", _of("idle"), network.endurance, needs=("connection",), deep=True),
+    Probe("idle", _of("idle"), idle.endurance, needs=("connection",), deep=True),
 )
