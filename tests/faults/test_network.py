@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.helpers import PATIENT, Tools
+from fabfile.remote import bare, jobs
+from tests.faults.helpers import PATIENT, Tools, host_of
 from tests.integration import cli
 from tests.integration.cli import Project
 from tests.integration.helpers import unavailable
@@ -133,3 +134,16 @@ def test_a_nat_that_forgets_without_keepalive(tmp_path: Path, nat: Routed) -> No
     assert done.host["reconnects"] >= 1
     done.says("the peer answered nothing for 10 s", "reconnected after")
     assert (project.current / "index.html").read_text() == "one\n" and project.is_tidy()
+
+
+def test_a_quiet_job_keeps_its_channel(clean_environment: None, sshd_installed: None) -> None:
+    """sshd closes the channels of commands that say nothing for 2 s. Whoever follows a job that is quiet for
+    longer is not cut off; a plain command is.
+    """
+    with Sshd(extra="ChannelTimeout session:command=2s") as server:
+        host = host_of(server)
+        jobs.run(host.shell, str(server.new_dir() / "job"), "sleep 4", what="A quiet job")
+        assert "inactivity" not in server.log()
+        assert bare.execute(host.connection.transport, "sleep 6", 10).status == -1
+        assert "inactivity" in server.log(), "this server closes no channels"
+        host.close()
