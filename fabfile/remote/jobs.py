@@ -236,7 +236,10 @@ alive() {
   pid=$(readlink "$J/process") || return 2
   start=${pid#* }; boot=${start#* }; start=${start%% *}; pid=${pid%% *}
   if [ -r "/proc/$pid/stat" ]; then
-    [ "$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 20)" = "$start" ] || return 1
+    # State and start time; a zombie is dead, and in a container without init it stays.
+    set -- $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null)
+    case $1 in Z|X) return 1 ;; esac
+    [ "${20}" = "$start" ] || return 1
     [ "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)" = "$boot" ]
   elif [ -d /proc/self ]; then return 1
   else kill -0 "$pid" 2>/dev/null; fi

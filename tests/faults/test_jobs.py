@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -233,3 +234,20 @@ def test_one_that_nobody_claims(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> 
         jobs.run(host.shell, f"{place}/job", f"touch {place}/ran", what="It")
     assert "never started" in caught.value.why and not (place / "ran").exists()
     host.close()
+
+
+def test_a_zombie_does_not_count_as_alive(server: Sshd, host: Host, place: Path) -> None:
+    """Its runner is dead, and nobody has reaped it: the job is lost, and is not waited for."""
+    job = place / "job"
+    job.mkdir()
+    dead = subprocess.Popen(["true"])
+    stat = Path(f"/proc/{dead.pid}/stat")
+    eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "Z", "it is a zombie")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (job / "process").symlink_to(f"{dead.pid} {stat.read_text().rpartition(')')[2].split()[19]} {boot}")
+    (job / "log").touch()
+    try:
+        with pytest.raises(JobLost):
+            jobs.run(host.shell, str(job), "true", what="A job")
+    finally:
+        dead.wait(5)
