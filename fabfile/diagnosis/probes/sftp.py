@@ -105,7 +105,8 @@ def requests(e: Examination) -> str:
     folder = _workplace(e, session, start)
     answers.update(_reading(session, folder))
     answers.update(_writing(session, folder, e.token))
-    refused = {name: _said(a) for name, a in answers.items() if not a.ok and _counts(name, a)}
+    # What a server need not know, such as posix-rename, is no denial.
+    refused = {name: _said(a) for name, a in answers.items() if not a.ok and name in READS + WRITES}
     unread = [name for name in READS if name in refused]
     unwritten = [name for name in WRITES if name in refused]
     evidence: Evidence = {
@@ -143,11 +144,6 @@ def _read_only(e: Examination, folder: str, refused: dict[str, str], evidence: E
         "sftp-server -R, or another account's rights. Checks work; transfer: sftp does not.",
         HEAL, **evidence,
     )  # fmt: skip
-
-
-def _counts(name: str, answer: Answer) -> bool:
-    """Whether a refusal tells something: what a server lacks altogether is no denial but for the basics."""
-    return name in READS + WRITES
 
 
 def _said(answer: Answer) -> str:

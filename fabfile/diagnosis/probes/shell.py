@@ -105,7 +105,7 @@ def _something_else(e: Examination, said: Said) -> None:
             "Log in by hand (ssh, with a terminal) and set a new one, or have the expiry lifted.",
             Fix("host", f"chage -d $(date +%F) {e.connection.user}"), **evidence,
         )  # fmt: skip
-    elif "restricted" in low or "not available" in low or "nologin" in low or _silent_no(e, said):
+    elif "restricted" in low or "not available" in low or "nologin" in low or _silent_no(said):
         e.fail(
             "shell-restricted",
             "The account's login shell runs no commands of ours.", shown,
@@ -123,7 +123,7 @@ def _something_else(e: Examination, said: Said) -> None:
         )  # fmt: skip
 
 
-def _silent_no(e: Examination, said: Said) -> bool:
+def _silent_no(said: Said) -> bool:
     """Whether it is a shell like /bin/false: it says nothing and fails, whatever it is asked."""
     return said.ended and said.status not in (0, -1) and not said.text
 

@@ -103,7 +103,7 @@ def _room(e: Examination, layout: Layout, found: dict[str, list[str]], space: di
             "Remove what is not needed (keep_releases: fewer), or have it raised.",
             _fewer(e), **evidence,
         )  # fmt: skip
-    elif "No space left" in why and (space["free_inodes"] == 0 or (space["free"] or 0) > MIB * 2):
+    elif "No space left" in why and _no_inodes(space):
         e.fail(
             "inodes-full", f"The file system of {at} has no inodes left.",
             f"{why}; {space['free_inodes']} inodes and {e.facts['free']} are free",
@@ -121,6 +121,12 @@ def _room(e: Examination, layout: Layout, found: dict[str, list[str]], space: di
         _low(e, at, space)
         return True
     return False
+
+
+def _no_inodes(space: dict[str, int | None]) -> bool:
+    """Whether it is inodes that are missing; a file system that does not count them never lacks them."""
+    free, inodes = space["free"] or 0, space["free_inodes"]
+    return inodes is not None and (inodes == 0 or free > 2 * MIB)
 
 
 def _fewer(e: Examination) -> Fix:
