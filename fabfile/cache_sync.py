@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from .deployment import Deployment
+from .build import Building
 from .release import state
-from .release.manifest import Manifest
+from .release.manifest import Known, Manifest
 from .release.observe import observe
-from .release.upload import Known
 
 
-class CacheSync(Deployment):
+class CacheSync(Building):
     """The cache of one host, without a release."""
 
     def check_drift(self) -> Manifest:
         """Compare the cache with its manifest, file by file; what it really holds."""
-        known = Known(*state.read_manifest(self.host, self.layout.cache_state))
+        known = state.read_manifest(self.host, self.layout.cache_state)
         present = self.host.files.lstat(self.layout.cache)
         held = observe(self.host, self.layout.cache, hashed=True) if present else Manifest()
         drift = held.difference(known.manifest or Manifest())
@@ -34,8 +33,10 @@ class CacheSync(Deployment):
     def sync(self, release: str, repair: bool) -> None:
         """Bring the cache up to the source; with `repair`, whatever it holds."""
         self.id = release
-        if repair:
-            with self.step("compare"):
+        with self.step("compare") as tell:
+            tell(self.check_view())
+            if repair:
                 self._known = Known(self.check_drift())
-        self.upload(self.layout.cache, self.layout.cache_state)
+        if update := self.upload():
+            self.jobs.batch("apply", [self.apply(update)], "Putting the upload in its place")
         self.unlock()

@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -137,11 +137,12 @@ def cache_sync(
 
     verify: only report drift (HostResult.drift). repair: look at what the cache really holds first.
     """
+    settings = replace(settings, strategy="cache")
     settings.require("source", "deploy_to")
     with _source(settings, listener, build=not verify) as tree:
         owner, halt = lock.me("fab cache-sync"), threading.Event()
         with opened(settings, targets, listener, config) as hosts:
-            works = [CacheSync(host, settings, owner, halt, tree, Options()) for host in hosts]
+            works = [CacheSync(host, settings, owner, halt, tree) for host in hosts]
             fleet = _Fleet(works, halt)
             if verify:
                 return fleet.outcome(fleet.each(CacheSync.verify))
@@ -220,7 +221,7 @@ def _release(fleet: _Fleet[Any], choose: Callable[[list[Any]], str]) -> Outcome:
     failed = (
         fleet.each(lambda work: work.begin())
         or fleet.try_all(lambda: chosen.append(choose(fleet.works)))
-        or fleet.each(lambda work: work.build(chosen[0]))
+        or fleet.each(lambda work: work.prepare(chosen[0]))
     )
     if failed:
         return fleet.outcome(failed, fleet.each(lambda work: work.abandon(), always=True))

@@ -8,7 +8,8 @@ from .errors import VerificationFailed
 from .release import records, state
 from .release.observe import observe
 from .release.records import Record
-from .work import Work, some
+from .remote.shell import Part, failed, quote
+from .work import Work, aside, some
 
 
 class Rollback(Work):
@@ -34,22 +35,36 @@ class Rollback(Work):
             for name, r in found.items()
         }
 
-    def build(self, release: str) -> None:
+    def prepare(self, release: str) -> None:
         """See that the release is whole."""
         if self.state.jobs:
             self.jobs.end_others()
-        with self.step("verify"):
-            manifest, _ = state.read_manifest(self.host, self.layout.state_of(release))
-            if manifest is None:
+        with self.step("verify") as tell:
+            with aside(self.check_view) as view:
+                whole = self._seems_whole(release)
+            tell(view.result())
+            if whole:
                 return
+            manifest = state.read_manifest(self.host, self.layout.state_of(release)).manifest
             found = observe(self.host, self.layout.release(release))
-            missing = [e.path for e in manifest if found.get(e.path) is None]
+            missing = [e.path for e in manifest or () if found.get(e.path) is None]
             if missing:
                 raise VerificationFailed(
                     f"Release {release} on {self.host.name} is not whole any more.",
                     f"{len(missing)} paths are missing: {some(missing)}",
                     "Choose another with --to ID (see `fab releases`), or deploy again.",
                 )
+
+    def _seems_whole(self, release: str) -> bool:
+        """Whether no path of the manifest is missing, as far as the host can tell (odd names it can't)."""
+        manifest = quote(f"{self.layout.state_of(release)}/manifest")
+        script = f"""
+[ -f {manifest} ] || exit 0
+cd {quote(self.layout.release(release))} || exit 1
+{{ find . | sed 's|^[.]/||'; echo; tail -n +2 {manifest} | cut -f 6; }} |
+  LC_ALL=C awk '!n && $0 == "" {{ n = 1; next }} !n {{ have[$0]; next }} !($0 in have) {{ exit 1 }}'
+"""
+        return self.host.shell.run(script, what="Looking at the release", check=False).status == 0
 
     def switch(self) -> None:
         """Make it live."""
@@ -76,9 +91,10 @@ class Rollback(Work):
         before = self.state.records.get(self.state.live or "")
         if before and before.state in (records.LIVE, records.READY, records.GOOD):
             changed.append(replace(before.become(records.GOOD), left=True))
-        script = f"{self.guard}{records.write(self.layout, *changed)}"
-        self.host.shell.run(script, what="Writing the records")
-        self.unlock()
+        written = Part("Writing the records", records.write(self.layout, *changed), needed=False)
+        (wrote,) = self.close([written], "unlock")
+        if wrote.status != 0:
+            raise failed(written.what, wrote)
 
     def switch_back(self) -> None:
         """Put back what was live before."""

@@ -9,9 +9,11 @@ import contextlib
 import posixpath
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from .errors import CommandFailed, HealthCheckFailed, HookFailed, LockLost, Stopped, SwitchoverError
 from .events import Output, StepFailed, StepFinished, StepStarted
@@ -22,7 +24,10 @@ from .release.manifest import Difference
 from .release.records import Record
 from .remote.host import Host
 from .remote.jobs import Jobs
+from .remote.shell import Part, Result
 from .settings import Settings
+
+T = TypeVar("T")
 
 SHOWN = 10  # paths named in a message
 
@@ -78,17 +83,25 @@ class Work:
         """
         if self.halt.is_set():
             raise Stopped(f"{self.host.name} was stopped before {name}, because another host failed.")
-        emit, started, detail = self.host.emit, time.monotonic(), [""]
-        emit(StepStarted(self.host.name, name))
+        started, detail = time.monotonic(), [""]
+        self.host.emit(StepStarted(self.host.name, name))
         try:
             yield lambda text: detail.__setitem__(0, text)
         except SwitchoverError as error:
-            told = self.lock_lost(error)
-            told.hint = told.hint or _advice(told.why)
-            emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
-            self.result.failed_in = self.result.failed_in or name
-            raise told from error
-        emit(StepFinished(self.host.name, name, self._took(name, started), detail[0]))
+            raise self.failed(name, started, error) from error
+        self.finished(name, started, detail[0])
+
+    def finished(self, name: str, started: float, detail: str = "") -> None:
+        """Tell that a step has ended well. started: by time.monotonic()."""
+        self.host.emit(StepFinished(self.host.name, name, self._took(name, started), detail))
+
+    def failed(self, name: str, started: float, error: SwitchoverError) -> SwitchoverError:
+        """Tell that a step has failed; the error to raise."""
+        told = self.lock_lost(error)
+        told.hint = told.hint or _advice(told.why)
+        self.host.emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
+        self.result.failed_in = self.result.failed_in or name
+        return told
 
     def _took(self, name: str, started: float) -> float:
         seconds = time.monotonic() - started
@@ -120,53 +133,62 @@ class Work:
         return self.lock.guard
 
     def begin(self) -> None:
-        """Connect, take the lock, see that shell and SFTP agree, read the state."""
+        """Connect, take the lock, read the state. That shell and SFTP agree is seen by check_view()."""
         with self.step("connect") as tell:
-            facts = self.host.facts
-            tell(f"{facts.user} on {facts.machine}")
-        with self.step("lock") as tell:
-            if dead := self.lock.take():
+            tell(self._connect())
+        with self.step("lock") as tell, aside(self.host.files.warm):
+            asking = self._asking_state()
+            dead, said = self.lock.take(asking)
+            if dead:
                 tell(f"taken from {dead}, which has not given it back")
             self.lease.start()
             self.jobs.guard = self.guard
         with self.step("check") as tell:
-            tell(self._same_view())
-            self.read_state()
+            self._take_state(state.parse(said, asking.what))
+            tell(f"{self.host.facts.user} on {self.host.facts.machine}")
 
     def look(self) -> None:
         """Connect and read the state; change nothing."""
-        with self.step("connect"):
-            self.host.facts  # noqa: B018  (asks the host)
+        with self.step("connect") as tell:
+            tell(self._connect())
         with self.step("check"):
-            self.read_state()
+            asking = self._asking_state()
+            facts, said = self.host.shell.batch([self.host.asking, asking])
+            self.host.learn(facts.text)
+            self._take_state(state.parse(said, asking.what))
 
-    def read_state(self) -> None:
-        """Read what is on the host. Raises HostNotReady where `current` can't be switched."""
-        self.state = state.read(
-            self.host, self.layout, (*self.settings.shared.dirs, *self.settings.shared.files)
-        )
-        self.state.require_link(self.layout)
-        self.result.previous = self.state.live
-        for name in self.state.damaged:
+    def _connect(self) -> str:
+        connection = self.host.connection
+        connection.persist(lambda: None)
+        return f"{connection.user}@{connection.host}"
+
+    def _asking_state(self) -> Part:
+        return state.asking(self.layout, (*self.settings.shared.dirs, *self.settings.shared.files))
+
+    def _take_state(self, found: state.State) -> None:
+        """Raises HostNotReady where `current` can't be switched."""
+        self.state = found
+        found.require_link(self.layout)
+        self.result.previous = found.live
+        for name in found.damaged:
             self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
 
-    def _same_view(self) -> str:
-        """Whether SFTP reads what the shell has just written; where not, checks go over SSH."""
+    def check_view(self) -> str:
+        """Whether SFTP sees what the shell has just written; where not, checks go over SSH."""
         files = self.host.files
         if not files.uses_sftp:
             return "checks over SSH, as ssh.sftp: off says"
-        token = self.lock.owner.token.encode()
-        if token in (files.read(self.lock.owner_file) or b""):
+        if files.readlink(self.lock.token_link) == self.lock.owner.token:
             return "shell and SFTP agree"
         if not files.uses_sftp:
             return "checks over SSH"
-        if root := self._chroot(token):
+        if root := self._chroot():
             files.sftp.root = root
             return f"shell and SFTP agree; SFTP's / is {root}"
-        files.fall_back(f"SFTP does not see {self.lock.owner_file}, which the shell has just written")
+        files.fall_back(f"SFTP does not see {self.lock.token_link}, which the shell has just made")
         return "checks over SSH"
 
-    def _chroot(self, token: bytes) -> str:
+    def _chroot(self) -> str:
         """The directory that SFTP calls /, if a chroot is all that keeps the views apart."""
         root = posixpath.dirname(self.layout.deploy_to)
         sftp = self.host.files.sftp
@@ -174,7 +196,7 @@ class Work:
             return ""
         for candidate in [self.layout.deploy_to, *_upwards(root)]:
             sftp.root = candidate
-            if token in (sftp.read(self.lock.owner_file) or b""):
+            if sftp.readlink(self.lock.token_link) == self.lock.owner.token:
                 return candidate
         sftp.root = None
         return ""
@@ -184,8 +206,24 @@ class Work:
         if self.lock.number is not None:
             with self.step("unlock"):
                 self.lease.stop()
-                self.jobs.end(self.lock.returning)
+                self.host.shell.run(self._unlocking, what="Unlocking")
                 self.lock.number = None
+
+    @property
+    def _unlocking(self) -> str:
+        return self.jobs.ending(self.lock.returning)
+
+    def close(self, parts: Sequence[Part], step: str) -> list[Result]:
+        """Run the last `parts`, of the step `step`, and give the lock back in the same round trip; what the
+        parts left.
+        """
+        steps = Steps(self, [step] * len(parts) + ["unlock"])
+        self.lease.stop()
+        unlocking = Part("Unlocking", self._unlocking)
+        with steps.running():
+            results = self.host.shell.batch([*parts, unlocking], guard=self.guard, ended=steps.ended)
+        self.lock.number = None
+        return results[:-1]
 
     def run_hooks(
         self, name: str, commands: tuple[str, ...], folder: str, release: str, revision: str
@@ -291,6 +329,55 @@ class Work:
         except CommandFailed as error:  # what is live is as it was, and that is what counts
             self.host.note("warn", f"{error.what} {error.why}")
         return bad
+
+
+class Steps:
+    """Several steps in one batch: each is told as it begins and ends.
+
+    names: the step of each part. details: the phrase told about a step.
+    """
+
+    def __init__(self, work: Work, names: Sequence[str]) -> None:
+        self.work = work
+        self.names = names
+        self.details: dict[str, str] = {}
+        self.at = 0
+        self.started = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While the batch runs."""
+        self._start()
+        try:
+            yield
+        except SwitchoverError as error:
+            raise self.work.failed(
+                self.names[min(self.at, len(self.names) - 1)], self.started, error
+            ) from error
+
+    def ended(self, part: int) -> None:
+        """A part has ended. Called by the thread that reads the output, for a part run again too."""
+        if part < self.at or part >= len(self.names):
+            return
+        name, last = self.names[part], part + 1 == len(self.names)
+        if last or self.names[part + 1] != name:
+            self.work.finished(name, self.started, self.details.get(name, ""))
+            self.at = part + 1
+            if not last:
+                self._start()
+
+    def _start(self) -> None:
+        self.started = time.monotonic()
+        self.work.host.emit(StepStarted(self.work.host.name, self.names[self.at]))
+
+
+@contextmanager
+def aside(work: Callable[[], T]) -> Iterator[Future[T]]:
+    """Do `work` in a thread meanwhile; what it raises is raised at the end."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        yield future
+        future.result()
 
 
 ADVICE = {

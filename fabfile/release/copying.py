@@ -1,35 +1,90 @@
-"""Copy a tree on the host: reflink, hardlink or full."""
+"""Make a release out of another tree on the host: recycled, reflinked, hardlinked or copied in full."""
 
 from __future__ import annotations
 
-from ..errors import CommandFailed, HostNotReady
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from ..remote.host import Host
-from ..remote.jobs import Jobs
 from ..remote.shell import ENGLISH, quote
+from . import apply, proof, records, shared
+from .layout import Layout
+from .manifest import Manifest
+from .records import Record
 
-COMMANDS = {"reflink": "cp -a --reflink=always", "hardlink": "cp -al", "full": "cp -a"}
+COMMANDS = {"reflink": "cp -a --reflink=always", "hardlink": "cp -al"}
+DRIFTED = "drifted"
+SAID = {"recycle", "reflink", "hardlink", "full", DRIFTED}  # what script() prints
 
 
-def copy_tree(host: Host, jobs: Jobs, source: str, target: str, mode: str) -> str:
-    """Make `target` (replaced if it is there) a copy of the directory `source`; the mode that was used.
+@dataclass(frozen=True)
+class Old:
+    """A release that retention would remove, and that can become the new one instead."""
 
-    mode: auto tries reflink and falls back to full; it never hardlinks, since then a file changed in
-    place in one release would change in all. Raises HostNotReady where the asked-for mode can't be had.
+    record: Record
+    manifest: Manifest
+
+
+def script(host: Host, source: str, target: str, mode: str, recycling: str = "") -> str:
+    """Makes `target` (replaced if it is there) a copy of the directory `source`, and prints the mode used.
+
+    mode: auto and recycle try `recycling` first (see recycle(), "" where nothing can be), then reflink, then
+    full. They never hardlink, since then a file changed in place in one release would change in all.
     """
-    if mode != "auto":
-        try:
-            _copy(jobs, source, target, (mode,))
-        except CommandFailed as error:
-            if mode == "full":
-                raise
-            raise HostNotReady(
-                f"copy: {mode} does not work on {host.name}.",
-                error.why,
-                "Set copy: auto, which falls back to a full copy.",
-            ) from error
-        return mode
-    tried = ("reflink", "full") if host.facts.cp_reflink else ("full",)
-    return _copy(jobs, source, target, tried)
+    if mode in ("reflink", "hardlink"):
+        copy = f"{COMMANDS[mode]} {quote(source)} {quote(target)}"
+        return f"{ENGLISH}rm -rf {quote(target)} && {copy} && echo {mode}"
+    ways = []
+    if mode != "full" and host.facts.cp_reflink:
+        reflink = f"{COMMANDS['reflink']} {quote(source)} {quote(target)} 2>/dev/null"
+        ways.append(f"{{ rm -rf {quote(target)} && {reflink} && echo reflink; }}")
+    ways.append(f"{{ rm -rf {quote(target)} && {_full(host, source, target)} && echo full; }}")
+    # Called on a line of its own: `set -e` does nothing in a list of && and ||.
+    first = f"{recycling}\nrecycled\n[ $? != 0 ] || {{ echo recycle; exit 0; }}" if recycling else ""
+    return "\n".join([ENGLISH, first, " || ".join(ways)])
+
+
+def _full(host: Host, source: str, target: str) -> str:
+    return f"cp -a {quote(source)} {quote(target)}"
+
+
+def recycle(
+    layout: Layout, old: Old, wanted: Manifest, source: str, target: str, staging: str, links: Sequence[str]
+) -> str:
+    """A function `recycled` that renames the old release to `target` and brings it up to `wanted` from
+    `source`, by the difference of the two manifests; false where the tree is not as it was sealed.
+
+    staging: a directory on the same file system, not there yet. links: the shared paths, unlinked before
+    anything is written. The old release's record says "failed" before its tree goes.
+    """
+    tree = layout.release(old.record.id)
+    difference = old.manifest.difference(wanted)
+    forget = records.write(layout, old.record.become(records.FAILED))
+    steps = [
+        "set -e",
+        forget,
+        f"rm -rf {quote(target)} {quote(staging)}",
+        f"mv {quote(tree)} {quote(target)}",
+        shared.unlink(target, sorted({*links, *old.record.shared})),
+        f"cd {quote(source)}",
+        f"mkdir {quote(staging)}",
+        *apply.batches(
+            f"cp -a --parents --reflink=auto -t {quote(staging)} --", (e.path for e in difference.uploads)
+        ),
+        *apply.commands(difference, old.manifest, staging, target),
+        f"cd / && rm -rf {quote(staging)}",
+    ]
+    body = "\n".join(steps)
+    return f"""
+{proof.SEALS}
+recycled() {{
+  seals {quote(layout.own)} || return 1
+  [ "$({proof.seal(tree)})" = {quote(old.record.seal)} ] || {{ echo {DRIFTED}; return 1; }}
+  (
+{body}
+  )
+}}
+"""
 
 
 def knows_reflink(host: Host, directory: str) -> bool:
@@ -38,13 +93,3 @@ def knows_reflink(host: Host, directory: str) -> bool:
     script = f"echo > {probe} && cp --reflink=always {probe} {probe}.copy; s=$?; rm -f {probe} {probe}.copy; "
     script += "exit $s"
     return host.facts.cp_reflink and host.shell.run(script, check=False, what="Trying a reflink").status == 0
-
-
-def _copy(jobs: Jobs, source: str, target: str, modes: tuple[str, ...]) -> str:
-    attempts = []
-    for i, mode in enumerate(modes):
-        quiet = "2>/dev/null" if i + 1 < len(modes) else ""
-        copy = f"{COMMANDS[mode]} {quote(source)} {quote(target)} {quiet}"
-        attempts.append(f"{{ rm -rf {quote(target)} && {copy} && echo {mode}; }}")
-    said = jobs.run(f"copy-{modes[0]}", ENGLISH + " || ".join(attempts), f"Copying {source} to {target}").text
-    return said.split()[-1]

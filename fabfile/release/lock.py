@@ -22,10 +22,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import CommandFailed, HostNotReady, Locked, SwitchoverError
+from ..errors import HostNotReady, Locked, SwitchoverError
 from ..remote.host import Host, write_file
 from ..remote.jobs import ALIVE
-from ..remote.shell import quote
+from ..remote.shell import Part, Result, failed, quote
 from .layout import Layout
 
 LOST = "switchover: the lock is no longer ours"
@@ -91,40 +91,45 @@ class Lock:
         self.owner = owner
         self.number: int | None = None
 
-    def take(self) -> Owner | None:
-        """Take it; whom it was taken from, if its last owner had not given it back.
+    def take(self, also: Part) -> tuple[Owner | None, Result]:
+        """Take it, and run `also` right behind, in the same round trip: whom it was taken from, if its last
+        owner had not given it back, and what `also` left.
 
-        Raises Locked with the owner's name, HostNotReady where deploy_to can't be written.
+        Raises Locked with the owner's name, HostNotReady where deploy_to can't be written. That `also`
+        failed is for the caller to see: the lock is ours then.
         """
-        outcome, owner = self._try()
+        outcome, owner, left = self._try(also)
         for _ in range(4 * (UNSIGNED + 2)):
             if outcome != "held" or owner is not None:
                 break
             self.host.connection.pause(0.25)  # it was taken this moment: its owner is about to sign it
-            outcome, owner = self._try()
+            outcome, owner, left = self._try(also)
         if outcome == "held" and _dead(owner):
             assert owner is not None
             release(self.host, self.layout, owner)
             before = owner
-            outcome, owner = self._try()
+            outcome, owner, left = self._try(also)
             owner = owner or before
         if outcome == "held":
             raise locked(self.host.name, owner)
-        return owner
+        return owner, left
 
-    def _try(self) -> tuple[str, Owner | None]:
-        try:
-            said = self.host.shell.run(self._taking(), what="Taking the lock").text.split("\t", 2)
-        except CommandFailed as error:
+    def _try(self, also: Part) -> tuple[str, Owner | None, Result]:
+        taking = Part("Taking the lock", self._taking(), needed=False)
+        facts, taken, left = self.host.shell.batch([self.host.asking, taking, also])
+        self.host.learn(facts.text)
+        if taken.status != 0:
+            error = failed(taking.what, taken)
             user, root = self.host.facts.user, quote(self.layout.deploy_to)
             raise HostNotReady(
                 f"{self.layout.deploy_to} can't be written to on {self.host.name}.",
                 error.why,
                 f"Make it writable for {user}: mkdir -p {root} && chown {user} {root}",
-            ) from error
+            )
+        said = taken.text.split("\t", 2)
         if said[0] == "taken":
             self.number = int(said[1])
-        return said[0], _owner(said[-1])
+        return said[0], _owner(said[-1]), left
 
     def renew(self) -> None:
         """A sign of life, by the host's clock."""
@@ -146,8 +151,13 @@ class Lock:
 
     @property
     def owner_file(self) -> str:
-        """The file that names us: written over SSH, and read over SFTP to see that both see one tree."""
+        """The file that names us; its time is our last sign of life."""
         return f"{self.layout.locks}/{self.number}/owner"
+
+    @property
+    def token_link(self) -> str:
+        """A link beside it that says our token: seen over SFTP with one request."""
+        return f"{self.layout.locks}/{self.number}/token"
 
     @property
     def returning(self) -> str:
@@ -172,7 +182,8 @@ if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then
 fi
 mine=$((top + 1))
 mkdir "$mine" 2>/dev/null || {{ [ -d "$mine" ] || {{ mkdir "$mine"; exit 1; }}; held "$mine"; }}
-( cd "$mine" && {write_file("owner", json.dumps(asdict(self.owner)))} ) || {{ [ ! -d "$mine" ] || exit 1; }}
+( cd "$mine" && ln -s {self.owner.token} token &&
+  {write_file("owner", json.dumps(asdict(self.owner)))} ) || {{ [ ! -d "$mine" ] || exit 1; }}
 {_TOP}
 if [ "$top" != "$mine" ]; then true 2>/dev/null > "$mine/released"; held "$top"; fi
 for d in *; do case $d in *[!0-9]*) ;; *) [ "$d" -lt "$mine" ] && rm -rf "$d" ;; esac; done

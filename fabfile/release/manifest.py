@@ -1,6 +1,6 @@
 """A manifest: what a tree holds, so that two trees can be compared without reading them.
 
-On the host it is a text: a header with the number of entries, then a line an entry, sorted by path,
+On the host it is a text: a header with the number of entries, then a line an entry, in any order,
 of fields apart by tabs: kind, mode (octal), size, mtime (Unix seconds), content, path.
 `content` is a file's sha256, a link's target, and nothing for a directory. Backslash, tab, newline and
 carriage return are escaped.
@@ -114,18 +114,44 @@ class Manifest:
             digest.update(_line(entry, mtime=0).encode("utf-8", "surrogateescape"))
         return f"tree-{digest.hexdigest()[:16]}"
 
+    def after(self, difference: Difference) -> Manifest:
+        """With `difference` made: what stays keeps its line and place, what is written comes last."""
+        gone = {entry.path for entry in (*difference.deleted, *difference.written)}
+        return Manifest([*(entry for entry in self if entry.path not in gone), *difference.written])
+
     def dumps(self) -> bytes:
         """As the host keeps it."""
-        lines = [_line(entry, entry.mtime) for entry in sorted(self, key=lambda e: e.path)]
-        return "\n".join([f"{HEADER}\t{len(lines)}", *lines, ""]).encode("utf-8", "surrogateescape")
+        lines = [_line(entry, entry.mtime) for entry in self]
+        return "\n".join([header(len(lines)), *lines, ""]).encode("utf-8", "surrogateescape")
 
     @classmethod
     def loads(cls, data: bytes) -> Manifest:
         """Read what `dumps` wrote. Raises ValueError on anything else."""
-        header, *lines = data.decode("utf-8", "surrogateescape").split("\n")
-        if header != f"{HEADER}\t{len(lines) - 1}" or lines[-1] != "":
+        first, *lines = data.decode("utf-8", "surrogateescape").split("\n")
+        if first != header(len(lines) - 1) or lines[-1] != "":
             raise ValueError("not a whole manifest")
         return cls(_entry(line) for line in lines[:-1])
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a directory on the host holds as far as we know: its manifest (None: nothing is known), the paths
+    that a cut upload may have left in any state, and the sha256 of the manifest's text on the host ("": there
+    is no such text).
+    """
+
+    manifest: Manifest | None = None
+    doubtful: frozenset[str] = frozenset()
+    digest: str = ""
+
+    @property
+    def trusted(self) -> Manifest:
+        """What is there for sure."""
+        return Manifest(entry for entry in self.manifest or () if entry.path not in self.doubtful)
+
+    def difference(self, wanted: Manifest) -> Difference:
+        """What must be done to become `wanted`."""
+        return (self.manifest or Manifest()).difference(wanted, self.doubtful)
 
 
 def escape(text: str) -> str:
@@ -143,6 +169,16 @@ def unescape(text: str) -> str:
         parts.append(_PLAIN.get(pair, text[i]))
         i += 2 if pair in _PLAIN else 1
     return "".join(parts)
+
+
+def line(entry: Entry) -> str:
+    """An entry's line."""
+    return _line(entry, entry.mtime)
+
+
+def header(entries: int) -> str:
+    """The first line of a manifest of so many."""
+    return f"{HEADER}\t{entries}"
 
 
 def _line(entry: Entry, mtime: int) -> str:

@@ -32,6 +32,8 @@ class Record:
     left: bool = False
     before: str | None = None  # what `current` said when the deployment began
     note: str = ""  # why it is bad, where the host itself decided that
+    manifest: str = ""  # the sha256 of its manifest's text
+    seal: str = ""  # see release.proof.seal: taken when it was built, before anybody could touch it
 
     def become(self, state: str) -> Record:
         """The same with another state."""

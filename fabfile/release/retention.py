@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from ..errors import CommandFailed
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.shell import Part, Result, failed, quote
 from . import records
 from .layout import Layout
 from .records import Record
 
 
-def remove(host: Host, layout: Layout, doomed: Iterable[Record], guard: str = "") -> list[str]:
-    """Remove these releases and their records; the ids that are gone. What can't be removed is noted.
+def removing(layout: Layout, record: Record) -> Part:
+    """What removes a release and its record. It may fail: see why_not().
 
-    A record says "failed" before its tree goes, so half a tree is never offered for a rollback.
+    The record says "failed" before its tree goes, so half a tree is never offered for a rollback.
     """
-    gone = []
-    for record in doomed:
-        tree = quote(layout.release(record.id))
-        mark = records.write(layout, record.become(records.FAILED))
-        # Directories only: a hardlinked file is one with its copies in the releases that stay.
-        force = f"{{ find {tree} -type d -exec chmod u+rwx {{}} ';' 2>/dev/null; rm -rf {tree}; }}"
-        forget = f"rm -rf {quote(layout.state_of(record.id))}"
-        script = f"{guard}{mark} && {{ rm -rf {tree} 2>/dev/null || {force}; }} && {forget}"
-        try:
-            host.shell.run(script, what=f"Removing release {record.id}")
-            gone.append(record.id)
-        except CommandFailed as error:
-            host.note(
-                "warn", f"release {record.id} could not be removed whole: {_whose(host, tree) or error.why}"
-            )
-    return gone
+    tree = quote(layout.release(record.id))
+    mark = records.write(layout, record.become(records.FAILED))
+    # Directories only: a hardlinked file is one with its copies in the releases that stay.
+    force = f"{{ find {tree} -type d -exec chmod u+rwx {{}} ';' 2>/dev/null; rm -rf {tree}; }}"
+    forget = f"rm -rf {quote(layout.state_of(record.id))}"
+    script = f"{{ {mark} && {{ rm -rf {tree} 2>/dev/null || {force}; }} && {forget}; }} 2>&1"
+    return Part(f"Removing release {record.id}", script, needed=False)
+
+
+def why_not(host: Host, layout: Layout, record: Record, said: Result) -> str:
+    """Why a release could not be removed whole."""
+    return _whose(host, quote(layout.release(record.id))) or failed("Removing", said).why
 
 
 def _whose(host: Host, tree: str) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ..remote.host import Host
-from ..remote.jobs import Jobs
+from ..remote.files import Seen
 from ..remote.shell import ENGLISH, quote
 from .layout import Layout
 
@@ -22,15 +20,8 @@ def unlink(release: str, paths: Iterable[str]) -> str:
     return "; ".join(f"[ ! -L {name} ] || rm -f {name}" for name in names) or ":"
 
 
-def link(
-    jobs: Jobs,
-    layout: Layout,
-    release: str,
-    dirs: Sequence[str],
-    files: Sequence[str],
-    seeds: str | None,
-) -> None:
-    """Link every shared path into the release.
+def link(layout: Layout, release: str, dirs: Sequence[str], files: Sequence[str], seeds: str | None) -> str:
+    """A script that links every shared path into the release.
 
     What isn't in shared/ yet is seeded once: from the uploaded `seeds`, else from the release itself,
     else a directory is made (a file is not: its link dangles until somebody puts the file there).
@@ -40,22 +31,28 @@ def link(
         kind = "dir" if path in dirs else "file"
         names = (f"{layout.shared}/{path}", f"{release}/{path}", f"{seeds}/{path}" if seeds else "")
         commands.append(" ".join(["link", kind, *(quote(name) for name in (*names, target(path)))]))
-    jobs.run("link", "\n".join([ENGLISH, "set -e", *commands]), "Linking what is shared")
+    return "\n".join([ENGLISH, "set -e", *commands])
 
 
-def dangling(host: Host, layout: Layout, files: Iterable[str]) -> list[str]:
+def paths_to_check(layout: Layout, release: str, dirs: Sequence[str], files: Sequence[str]) -> list[str]:
+    """What wrong() and dangling() need to be seen."""
+    return [
+        *(f"{release}/{path}" for path in (*dirs, *files)),
+        *(f"{layout.shared}/{path}" for path in files),
+    ]
+
+
+def dangling(seen: Mapping[str, Seen], layout: Layout, files: Iterable[str]) -> list[str]:
     """The shared files that aren't there yet."""
-    return [path for path in files if host.files.lstat(f"{layout.shared}/{path}") is None]
+    return [path for path in files if seen[f"{layout.shared}/{path}"].stat is None]
 
 
-def check(host: Host, release: str, paths: Iterable[str]) -> list[str]:
-    """What is wrong with the links, seen from the other side."""
-    wrong = []
-    for path in paths:
-        seen = host.files.readlink(posixpath.join(release, path))
-        if seen != target(path):
-            wrong.append(f"{path} -> {seen}, expected {target(path)}")
-    return wrong
+def wrong(seen: Mapping[str, Seen], release: str, paths: Iterable[str]) -> list[str]:
+    """What is wrong with the links."""
+    found = {path: seen[f"{release}/{path}"].target for path in paths}
+    return [
+        f"{path} -> {says}, expected {target(path)}" for path, says in found.items() if says != target(path)
+    ]
 
 
 # Seeds arrive by rename, so a cut never leaves half a directory in shared/.

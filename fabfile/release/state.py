@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import HostNotReady
 from ..remote.files import Space, parse_space
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.shell import Part, Result, failed, quote
+from . import remembered
 from .layout import Layout
-from .manifest import Manifest
+from .manifest import Known, Manifest, unescape
 from .records import Record
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A manifest that the host keeps, unread. digest: the sha256 of its text, "" where the host can't tell;
+    doubtful: the paths that a cut upload may have left in any state.
+    """
+
+    digest: str = ""
+    doubtful: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class State:
     """current_kind: link, none, dir or file. target: what the link says. directories: names in releases/.
     incoming, jobs: what interrupted commands have left: staging directories, and jobs, running or not.
+    manifests: what is kept about the cache and the live release, without reading it.
     """
 
     current_kind: str
@@ -31,6 +43,7 @@ class State:
     jobs: frozenset[str]
     deploy_to_kind: str
     damaged: tuple[str, ...] = ()
+    manifests: dict[str, Kept] = field(default_factory=dict)
 
     @property
     def live(self) -> str | None:
@@ -51,10 +64,16 @@ class State:
         )
 
 
-def read(host: Host, layout: Layout, shared: Iterable[str] = ()) -> State:
-    """Read the state. Changes nothing; a deploy_to that isn't there yet is fine."""
-    text = host.shell.run(_script(layout, shared), what=f"Reading {layout.deploy_to}").text
-    rows = [line.split("\t", 2) for line in text.splitlines()]
+def asking(layout: Layout, shared: Iterable[str] = ()) -> Part:
+    """What reads the state, for a batch; its output is for parse(). Changes nothing."""
+    return Part(f"Reading {layout.deploy_to}", _script(layout, shared), needed=False)
+
+
+def parse(result: Result, what: str) -> State:
+    """The state, from what asking() printed. Raises CommandFailed where that failed."""
+    if result.status != 0:
+        raise failed(what, result)
+    rows = [line.split("\t", 2) for line in result.text.split("\n")]
     found = {row[0]: row[1:] for row in rows if row[0] in ("current", "root")}
     records, damaged = {}, []
     for row in rows:
@@ -76,11 +95,25 @@ def read(host: Host, layout: Layout, shared: Iterable[str] = ()) -> State:
         frozenset(row[1] for row in rows if row[0] == "jobs"),
         found["root"][0],
         tuple(damaged),
+        {
+            row[1]: Kept(row[2], frozenset(unescape(r[2]) for r in rows if r[:2] == ["touched", row[1]]))
+            for row in rows
+            if row[0] == "manifest"
+        },
     )
 
 
-def read_manifest(host: Host, folder: str) -> tuple[Manifest | None, frozenset[str]]:
-    """The manifest kept in `folder` (None: none, or damaged) and the paths in doubt beside it."""
+def known(host: Host, folder: str, kept: Kept | None) -> Known:
+    """What a directory holds, by the manifest kept for it in `folder`. `kept`, where it is given, is what the
+    state says of it; a manifest that we have met before is then not read again.
+    """
+    if kept and kept.digest and (data := remembered.manifest(kept.digest)):
+        return Known(Manifest.loads(data), kept.doubtful, kept.digest)
+    return read_manifest(host, folder)
+
+
+def read_manifest(host: Host, folder: str) -> Known:
+    """Read the manifest kept in `folder` (none, or a damaged one: nothing is known)."""
     name, doubt = quote(f"{folder}/manifest"), quote(f"{folder}/touched")
     pack = "gzip -c" if host.has("gzip") else "cat"
     script = (
@@ -88,19 +121,18 @@ def read_manifest(host: Host, folder: str) -> tuple[Manifest | None, frozenset[s
     )
     data = host.shell.run(script, what="Reading the manifest").out
     if not data:
-        return None, frozenset()
+        return Known()
     if host.has("gzip"):
         import gzip
 
         data = gzip.decompress(data)
-    doubtful, _, manifest = data.partition(b"\x1e")
+    doubtful, _, text = data.partition(b"\x1e")
+    paths = doubtful.decode("utf-8", "surrogateescape").split("\n")[:-1]
     try:
-        from .manifest import unescape
-
-        paths = doubtful.decode("utf-8", "surrogateescape").split("\n")[:-1]
-        return Manifest.loads(manifest), frozenset(unescape(path) for path in paths)
+        manifest = Manifest.loads(text)
     except ValueError:
-        return None, frozenset()
+        return Known()
+    return Known(manifest, frozenset(unescape(path) for path in paths), remembered.keep_manifest(text))
 
 
 def _script(layout: Layout, shared: Iterable[str]) -> str:
@@ -132,6 +164,13 @@ done; done
 p=$root; while [ ! -d "$p" ] && [ -n "$p" ]; do p=${{p%/*}}; done
 df -Pk "${{p:-/}}" 2>/dev/null | sed 's/^/df\t/'
 df -Pi "${{p:-/}}" 2>/dev/null | sed 's/^/df\t/'
+kept() {{
+  [ -f "$2/manifest" ] || return 0
+  printf 'manifest\\t%s\\t%s\\n' "$1" "$(sha256sum < "$2/manifest" 2>/dev/null | cut -c 1-64)"
+  [ ! -f "$2/touched" ] || sed "s/^/touched	$1	/" "$2/touched"
+}}
+kept cache "$root/.switchover/cache"
+[ -z "$t" ] || kept live "$root/.switchover/releases/${{t##*/}}"
 {tests or ":"}
 :
 """

@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..remote.host import Host
+from ..remote.shell import Part
 from . import state
 from .layout import Layout
-from .manifest import Manifest
-from .upload import Known
+from .manifest import Known, Manifest
+from .state import Kept
+from .upload import Place, Update
 
 
 class Build(Protocol):
@@ -37,11 +39,17 @@ class Build(Protocol):
     def live_directory(self) -> str | None:
         """The live release's directory, if there is one."""
 
-    def upload(self, target: str, state: str) -> None:
-        """Bring `target` up to the source; `state` is the folder of its manifest."""
+    def kept(self, name: str) -> Kept | None:
+        """What the host keeps about the manifest of "cache" or "live"; None: it is to be read afresh."""
 
-    def copy(self, source: str) -> None:
-        """Make the new release a copy of `source`."""
+    def place(self, target: str, state: str, base: str = "") -> Place:
+        """A directory to upload into; `state`, `base`: the folders of its manifest, and of the one before."""
+
+    def copy(self, source: str) -> Part:
+        """What makes the new release a copy of `source`."""
+
+    def apply(self, update: Update) -> Part:
+        """What puts an upload in its place."""
 
 
 class Strategy(Protocol):
@@ -52,8 +60,11 @@ class Strategy(Protocol):
     def known(self, build: Build) -> Known:
         """What the directory that will be uploaded into holds already."""
 
-    def build(self, build: Build) -> None:
-        """Make the new release's directory hold the source."""
+    def place(self, build: Build) -> Place:
+        """Where to upload."""
+
+    def parts(self, build: Build, update: Update) -> list[Part]:
+        """What makes the release's directory hold the source, once `update` is staged."""
 
 
 class CacheStrategy:
@@ -65,12 +76,16 @@ class CacheStrategy:
         """See Strategy.known."""
         if build.from_scratch:
             return Known()
-        return Known(*state.read_manifest(build.host, build.layout.cache_state))
+        return state.known(build.host, build.layout.cache_state, build.kept("cache"))
 
-    def build(self, build: Build) -> None:
-        """See Strategy.build."""
-        build.upload(build.layout.cache, build.layout.cache_state)
-        build.copy(build.layout.cache)
+    def place(self, build: Build) -> Place:
+        """See Strategy.place."""
+        return build.place(build.layout.cache, build.layout.cache_state)
+
+    def parts(self, build: Build, update: Update) -> list[Part]:
+        """See Strategy.parts."""
+        upload = [build.apply(update)] if update else []
+        return [*upload, build.copy(build.layout.cache)]
 
 
 class PreviousStrategy:
@@ -82,17 +97,23 @@ class PreviousStrategy:
         """See Strategy.known."""
         if build.live is None or build.live_directory is None or build.from_scratch:
             return Known()
-        manifest, doubtful = state.read_manifest(build.host, build.layout.state_of(build.live))
-        if manifest is None:
+        known = state.known(build.host, build.layout.state_of(build.live), build.kept("live"))
+        if known.manifest is None:
             # Not built by us: keep what it has beside the source, and send all of the source.
             return Known(Manifest(), frozenset(entry.path for entry in build.wanted))
-        return Known(manifest, doubtful)
+        return known
 
-    def build(self, build: Build) -> None:
-        """See Strategy.build."""
-        if build.live_directory is not None and not build.from_scratch:
-            build.copy(build.live_directory)
-        build.upload(build.directory, build.layout.state_of(build.id))
+    def place(self, build: Build) -> Place:
+        """See Strategy.place."""
+        base = build.layout.state_of(build.live) if build.live else ""
+        return build.place(build.directory, build.layout.state_of(build.id), base)
+
+    def parts(self, build: Build, update: Update) -> list[Part]:
+        """See Strategy.parts."""
+        live = (
+            [] if build.from_scratch or build.live_directory is None else [build.copy(build.live_directory)]
+        )
+        return [*live, build.apply(update)]
 
 
 STRATEGIES: dict[str, Strategy] = {"cache": CacheStrategy(), "previous": PreviousStrategy()}

@@ -10,18 +10,19 @@ from ..remote.shell import quote
 from .layout import Layout
 
 
-def point(host: Host, layout: Layout, target: str | None, guard: str = "") -> None:
+def point(host: Host, layout: Layout, target: str | None, first: str = "") -> None:
     """Make `current` point at `target` (as the link shall say it); None: remove the link.
 
+    first: commands that go before it, the guard among them.
     Seen from the other side afterwards. Safe to run twice. Raises HostNotReady where the host can't
     rename over a link in one step, FilesError where the other side sees another target.
     """
     if target is None:
         host.shell.run(
-            f"{guard}[ ! -L {quote(layout.current)} ] || rm -f {quote(layout.current)}", what="Unlinking"
+            f"{first}[ ! -L {quote(layout.current)} ] || rm -f {quote(layout.current)}", what="Unlinking"
         )
     else:
-        _replace(host, layout, target, guard)
+        _replace(host, layout, target, first)
     seen = host.files.readlink(layout.current)
     if seen != target:
         raise FilesError(
@@ -31,10 +32,10 @@ def point(host: Host, layout: Layout, target: str | None, guard: str = "") -> No
         )
 
 
-def _replace(host: Host, layout: Layout, target: str, guard: str) -> None:
+def _replace(host: Host, layout: Layout, target: str, first: str) -> None:
     # A name of its own, so that a command of an earlier switch that comes late finds nothing to rename.
     fresh = f"{layout.own}/current.{secrets.token_hex(4)}"
-    make = f"{guard}rm -f {quote(fresh)} && ln -s {quote(target)} {quote(fresh)}"
+    make = f"{first}rm -f {quote(fresh)} && ln -s {quote(target)} {quote(fresh)}"
     if not host.facts.mv_no_target:
         host.shell.run(make, what="Preparing the switch")
         _rename_over_sftp(host, fresh, layout.current)

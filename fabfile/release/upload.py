@@ -3,79 +3,80 @@
 from __future__ import annotations
 
 import gzip
-import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..remote.host import Host
-from ..remote.jobs import Jobs
 from ..remote.shell import ENGLISH, quote
-from . import apply
-from .manifest import Difference, Entry, Manifest, escape
+from . import apply, proof, remembered
+from .manifest import Difference, Entry, Known, Manifest, escape, header, line
 from .observe import observe
 from .source import Source
 from .transfers import Tally, Transfer
+
+DAMAGED = "the manifest on the host is not what it was when this deployment began"
+_END = "end of lines"  # no line of a manifest is this
 
 RESUME_FROM = 8 << 20  # bytes that must have arrived for a file to be worth going on with
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a directory on the host holds as far as we know: its manifest (None: nothing is known),
-    and the paths that a cut upload may have left in any state.
-    """
-
-    manifest: Manifest | None = None
-    doubtful: frozenset[str] = frozenset()
-
-    @property
-    def trusted(self) -> Manifest:
-        """What is there for sure."""
-        return Manifest(entry for entry in self.manifest or () if entry.path not in self.doubtful)
-
-    def difference(self, wanted: Manifest) -> Difference:
-        """What must be done to become `wanted`."""
-        return (self.manifest or Manifest()).difference(wanted, self.doubtful)
-
-
-@dataclass(frozen=True)
 class Place:
-    """A directory to bring up to date, and where its manifest is kept ("" : nowhere).
+    """A directory to bring up to date.
 
     staging:  a directory on the same file system, for nothing but this source.
+    state:    where its manifest is kept ("" : nowhere).
+    base:     where the manifest is kept of what the directory holds before; else `state`.
     begun:    whether an earlier command has left something of this very source in `staging`.
     """
 
     target: str
-    state: str
     staging: str
+    state: str = ""
+    base: str = ""
     begun: bool = False
 
 
-def bring(
-    host: Host,
-    jobs: Jobs,
-    place: Place,
-    known: Known,
-    source: Source,
-    transfer: Transfer,
-    tally: Tally,
-    *,
-    wanted: Manifest | None = None,
-) -> Difference:
-    """Make `place.target` hold `wanted` (the source's manifest); what was done. Safe to run again.
+@dataclass(frozen=True)
+class Update:
+    """How a directory gets from what is known of it to what is wanted."""
 
-    Where nothing is known of the target it is built anew beside it, and replaces it whole.
-    """
-    wanted = source.manifest if wanted is None else wanted
+    place: Place
+    known: Known
+    difference: Difference
+    manifest: Manifest  # as it will be
+    whole: bool  # the manifest was sent; else the host makes it from the one it has
+    digest: str = ""  # of the manifest's text
+
+    def __bool__(self) -> bool:
+        moved = self.place.base not in ("", self.place.state)
+        return bool(self.difference or self.known.manifest is None or self.known.doubtful or moved)
+
+    @property
+    def script(self) -> str:
+        """What puts the staged files and the manifest in their place. It may be run again after a cut."""
+        return "\n".join([ENGLISH, "set -e", *_commands(self)])
+
+
+def stage(
+    host: Host, place: Place, known: Known, source: Source, wanted: Manifest, transfer: Transfer, tally: Tally
+) -> Update:
+    """Send what `place` lacks of `wanted` into its staging directory; what is to be done there then."""
     difference = known.difference(wanted)
     if difference.uploads:
         fill(host, transfer, source, difference.uploads, place, tally)
-    if place.state:
-        _send_manifest(host, place.state, wanted)
-    script = "\n".join([ENGLISH, "set -e", *_commands(place, known, difference)])
-    jobs.run(f"apply-{posixpath.basename(place.staging)}", script, "Putting the upload in its place")
-    return difference
+    anew = known.manifest is None
+    manifest = wanted if anew or known.manifest is None else known.manifest.after(difference)
+    moved = place.base not in ("", place.state)
+    if not place.state or not (difference or anew or moved):
+        return Update(place, known, difference, manifest, False, known.digest)
+    lines = len(difference.written) + len(difference.deleted)
+    text = manifest.dumps()
+    # A few lines travel; the host makes the rest from the manifest it has, and proves it.
+    whole = not (known.digest and proof.possible(host) and lines <= max(64, len(wanted) // 8))
+    if whole:
+        _send_manifest(host, place.state, text)
+    return Update(place, known, difference, manifest, whole, remembered.keep_manifest(text))
 
 
 def fill(
@@ -129,8 +130,7 @@ def _resume(host: Host, source: Source, entry: Entry, found: Entry | None, stagi
     return done.text.split()[0] == entry.content
 
 
-def _send_manifest(host: Host, folder: str, manifest: Manifest) -> None:
-    data = manifest.dumps()
+def _send_manifest(host: Host, folder: str, data: bytes) -> None:
     unpack = "cat"
     if host.has("gzip"):
         data, unpack = gzip.compress(data, 6), "gzip -dc"
@@ -144,7 +144,8 @@ def _send_manifest(host: Host, folder: str, manifest: Manifest) -> None:
     )
 
 
-def _commands(place: Place, known: Known, difference: Difference) -> Iterator[str]:
+def _commands(update: Update) -> Iterator[str]:
+    place, known, difference = update.place, update.known, update.difference
     if known.manifest is None:
         yield from _anew(place, difference)
     elif difference:
@@ -152,10 +153,36 @@ def _commands(place: Place, known: Known, difference: Difference) -> Iterator[st
             yield _doubt(place.state, [*difference.added, *difference.changed, *difference.deleted])
         yield from apply.commands(difference, known.trusted, place.staging, place.target)
     if place.state:
-        folder = place.state
-        yield f"mv -f {quote(folder + '/manifest.new')} {quote(folder + '/manifest')}"
-        yield f"rm -f {quote(folder + '/touched')}"
+        yield from _new_manifest(update)
+        yield f"rm -f {quote(place.state + '/touched')}"
     yield f"cd / && rm -rf {quote(place.staging)} {quote(place.staging + '.rsync')}"
+
+
+def _new_manifest(update: Update) -> Iterator[str]:
+    folder = update.place.state
+    base = quote((update.place.base or folder) + "/manifest")
+    fresh, gone = quote(f"{folder}/manifest.new"), quote(f"{folder}/manifest.gone")
+    if not update.whole:
+        assert update.known.manifest is not None
+        old = [
+            update.known.manifest.get(e.path)
+            for e in (*update.difference.deleted, *update.difference.written)
+        ]
+        removed = [line(entry) for entry in old if entry is not None]
+        stay = f"tail -n +2 {base}"
+        if removed:
+            yield _here(f"cat > {gone}", removed)
+            stay += f" | {{ grep -avxFf {gone} || :; }}"
+        yield f"{{ printf '%s\n' {quote(header(len(update.manifest)))}; {stay}; }} > {fresh}; rm -f {gone}"
+        yield _here(f"cat >> {fresh}", [line(entry) for entry in update.difference.written])
+        same = f'[ "$(sha256sum < {fresh} | cut -c 1-64)" = {update.digest} ]'
+        yield f"{same} || {{ echo {DAMAGED} >&2; exit 1; }}"
+    yield f"mv -f {fresh} {quote(folder + '/manifest')}"
+
+
+def _here(command: str, lines: Sequence[str]) -> str:
+    """`command` with these lines as its input."""
+    return "\n".join([f"{command} <<'{_END}'", *lines, _END])
 
 
 def _anew(place: Place, difference: Difference) -> Iterator[str]:

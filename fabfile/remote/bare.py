@@ -18,6 +18,7 @@ import paramiko
 from paramiko.common import MSG_KEXINIT
 from paramiko.sftp import CMD_INIT, CMD_NAME, CMD_STATUS, CMD_VERSION, int64
 
+from .sessions import request
 from .shell import Drain
 
 GREETING_LIMIT = 8192  # bytes read before we give up on a greeting
@@ -90,15 +91,19 @@ def deadline(channel: paramiko.Channel, timeout: float, what: str) -> Iterator[N
         timer.cancel()
 
 
-def open_sftp(transport: paramiko.Transport, timeout: float) -> paramiko.SFTPClient:
-    """paramiko's SFTP client, opened within `timeout` seconds: by itself it waits for ever.
+def open_sftp(channel: paramiko.Channel, timeout: float) -> paramiko.SFTPClient:
+    """paramiko's SFTP client on a fresh session, within `timeout` seconds: by itself it waits for ever.
 
     Raises TimeoutError, and what paramiko raises where there is no SFTP.
     """
-    channel = transport.open_session(timeout=timeout)
     with deadline(channel, timeout, "the SFTP subsystem did not answer"):
-        channel.invoke_subsystem("sftp")
-        return paramiko.SFTPClient(channel)
+        request(channel, "subsystem", b"sftp")
+        try:
+            return paramiko.SFTPClient(channel)
+        except paramiko.SSHException:
+            if channel.event.is_set() and not channel.event_ready:
+                raise paramiko.SSHException("the server refuses the subsystem") from None
+            raise
 
 
 @dataclass(frozen=True)

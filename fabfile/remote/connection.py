@@ -21,6 +21,7 @@ from paramiko.ssh_exception import NoValidConnectionsError
 from ..errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, HostKeyRefused, LinkLost, Stopped
 from ..settings import Ssh
 from . import host_keys, ssh_config
+from .sessions import Sessions
 from .watchdog import Watchdog
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     _opening: Any = None
     _given: Any = None
     _watchdog: Watchdog | None = None
+    _sessions: Sessions | None = None
 
     def __init__(self, host: str, rules: Ssh, config: fabric.Config, **kwargs: Any) -> None:
         self.rules = rules
@@ -104,6 +106,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             keepalive = self.rules.keepalive
             self._watchdog = Watchdog(self.transport, keepalive.interval, keepalive.count)
             self._watchdog.start()
+            self._sessions = Sessions(self.transport)
+
+    def create_session(self) -> paramiko.Channel:
+        """An open session channel. Raises what paramiko raises where the server opens none."""
+        self.open()
+        assert self._sessions is not None
+        return self._sessions.take()
 
     def close(self) -> None:
         """Close for good. Never raises, never waits for the peer."""

@@ -11,12 +11,12 @@ import contextlib
 import posixpath
 import secrets
 import stat as modes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import paramiko
-from paramiko.sftp import CMD_EXTENDED
+from paramiko.sftp import CMD_ATTRS, CMD_EXTENDED, CMD_LSTAT, CMD_NAME, CMD_READLINK, SFTP_NO_SUCH_FILE
 
 from ..errors import CommandFailed, FilesError, LinkLost
 from .bare import open_sftp
@@ -39,6 +39,14 @@ class Stat:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A path at a glance: what lstat says (None: nothing is there), and a link's target."""
+
+    stat: Stat | None
+    target: str | None
+
+
+@dataclass(frozen=True)
 class Space:
     """Room on a file system: bytes and inodes free for this account. None: it does not count them."""
 
@@ -54,6 +62,9 @@ class Checks(Protocol):
 
     def readlink(self, path: str) -> str | None:
         """Where the link points, as written; None where there is no link."""
+
+    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+        """lstat and readlink of all these paths, in one round trip."""
 
     def realpath(self, path: str) -> str | None:
         """The path without links; None where it leads nowhere."""
@@ -91,7 +102,7 @@ class SftpFiles:
         if self._client and not self._client.get_channel().closed and self.connection.alive:
             return self._client
         try:
-            client = open_sftp(self.connection.transport, REQUEST_TIMEOUT)
+            client = open_sftp(self.connection.create_session(), REQUEST_TIMEOUT)
         except (*LINK_ERRORS, paramiko.SFTPError) as error:
             if not self.connection.still_alive():
                 raise LinkLost("The connection died.", self.connection.why_dead()) from error
@@ -130,11 +141,28 @@ class SftpFiles:
         attributes = self._ask("lstat", path, lambda c, p: c.lstat(p))
         if attributes is None:
             return None
-        mode = attributes.st_mode or 0
-        return Stat(_kind(mode), modes.S_IMODE(mode), attributes.st_size or 0)
+        return _stat(attributes)
 
     def readlink(self, path: str) -> str | None:
         return self._ask("readlink", path, lambda c, p: c.readlink(p))
+
+    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+        found = self._ask("stat", posixpath.commonpath(paths), lambda c, _: self._look(c, paths))
+        assert found is not None
+        return found
+
+    def _look(self, client: Any, paths: Sequence[str]) -> dict[str, Seen]:
+        answers = _Answers()
+        asked = {}
+        for path in paths:
+            name = client._adjust_cwd(self.view(path))
+            asked[path] = [client._async_request(answers, kind, name) for kind in (CMD_LSTAT, CMD_READLINK)]
+        while len(answers.found) < 2 * len(asked):
+            client._read_response()
+        return {
+            path: Seen(_attributes(answers.found[stat]), _target(answers.found[link]))
+            for path, (stat, link) in asked.items()
+        }
 
     def realpath(self, path: str) -> str | None:
         # OpenSSH answers realpath of a missing last part with success: ask stat first.
@@ -199,10 +227,20 @@ class ShellFiles:
     def lstat(self, path: str) -> Stat | None:
         # stat -c knows %f (raw mode) and %s on GNU and BusyBox alike.
         said = self._ask(f"[ -e {quote(path)} ] || [ -L {quote(path)} ] && stat -c '%f %s' {quote(path)}")
-        if not said:
-            return None
-        raw, size = said.split()
-        return Stat(_kind(int(raw, 16)), modes.S_IMODE(int(raw, 16)), int(size))
+        return _parsed(said)
+
+    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+        mark = secrets.token_hex(8)
+        names = " ".join(quote(path) for path in paths)
+        script = (
+            f'for p in {names}; do [ -e "$p" ] || [ -L "$p" ] && stat -c \'%f %s\' "$p"; printf {mark}; '
+            f'[ -L "$p" ] && {{ readlink "$p" || exit 1; }}; printf {mark}; done'
+        )
+        said = (self._ask(script, strip=False) or "").split(mark)
+        return {
+            path: Seen(_parsed(stat), link.removesuffix("\n") or None)
+            for path, stat, link in zip(paths, said[::2], said[1::2], strict=False)
+        }
 
     def readlink(self, path: str) -> str | None:
         return self._ask(f"[ -L {quote(path)} ] && readlink {quote(path)}")
@@ -278,6 +316,12 @@ class Files:
         self.side = self.over_ssh
         self.on_fallback(why)
 
+    def warm(self) -> None:
+        """Open the SFTP channel before it is needed; that it can't be had shows when it is."""
+        if self.uses_sftp:
+            with contextlib.suppress(LinkLost, FilesError):
+                self.sftp.client()
+
     def lstat(self, path: str) -> Stat | None:
         """See Checks.lstat."""
         return self._either(lambda side: side.lstat(path))
@@ -285,6 +329,10 @@ class Files:
     def readlink(self, path: str) -> str | None:
         """See Checks.readlink."""
         return self._either(lambda side: side.readlink(path))
+
+    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+        """See Checks.look."""
+        return self._either(lambda side: side.look(paths))
 
     def realpath(self, path: str) -> str | None:
         """See Checks.realpath."""
@@ -325,6 +373,46 @@ def parse_space(text: str) -> Space:
     inodes = rows[1] if len(rows) > 1 else None
     counted = inodes is not None and inodes[1].isdigit() and int(inodes[1]) > 0
     return Space(int(rows[0][3]) * 1024, int(inodes[3]) if inodes and counted else None)
+
+
+class _Answers:
+    """Where paramiko puts the answers to requests that were sent without waiting."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, tuple[int, paramiko.Message]] = {}
+
+    def _async_response(self, kind: int, message: paramiko.Message, number: int) -> None:
+        self.found[number] = (kind, message)
+
+
+def _attributes(answer: tuple[int, paramiko.Message]) -> Stat | None:
+    kind, message = answer
+    if kind == CMD_ATTRS:
+        return _stat(paramiko.SFTPAttributes._from_msg(message))
+    code = message.get_int()
+    if code == SFTP_NO_SUCH_FILE:
+        return None
+    raise OSError(f"lstat: {message.get_text()}")
+
+
+def _target(answer: tuple[int, paramiko.Message]) -> str | None:
+    kind, message = answer
+    if kind != CMD_NAME or message.get_int() != 1:
+        return None  # it is no link
+    return str(message.get_string().decode("utf-8", "surrogateescape"))
+
+
+def _stat(attributes: Any) -> Stat:
+    mode = attributes.st_mode or 0
+    return Stat(_kind(mode), modes.S_IMODE(mode), attributes.st_size or 0)
+
+
+def _parsed(said: str | None) -> Stat | None:
+    """What `stat -c '%f %s'` says."""
+    if not said:
+        return None
+    raw, size = said.split()
+    return Stat(_kind(int(raw, 16)), modes.S_IMODE(int(raw, 16)), int(size))
 
 
 def _statvfs(client: Any, path: str) -> Space:

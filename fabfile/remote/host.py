@@ -12,7 +12,7 @@ from ..events import Listener, Note, silent
 from ..settings import Ssh
 from .connection import Connection
 from .files import Files
-from .shell import Result, Shell, quote
+from .shell import Part, Result, Shell, quote
 
 # Programs that change what a deployment can do. The plain POSIX ones are taken for granted.
 PROGRAMS = ("tar", "zstd", "gzip", "rsync", "stat", "sha256sum", "curl", "wget", "setsid")
@@ -28,6 +28,8 @@ class Facts:
     programs: frozenset[str]
     cp_reflink: bool  # cp knows --reflink; whether the file system does is another matter
     mv_no_target: bool  # mv knows -T
+    find_printf: bool  # find knows -printf (GNU)
+    cores: int
 
 
 class Host:
@@ -59,8 +61,18 @@ class Host:
     def facts(self) -> Facts:
         """What the host is able to do; asked once."""
         if self._facts is None:
-            self._facts = _parse(self.shell.run(_FACTS, what="Looking at the host").text)
+            self.learn(self.shell.run(_FACTS, what="Looking at the host").text)
+        assert self._facts is not None
         return self._facts
+
+    @property
+    def asking(self) -> Part:
+        """What asks for the facts, for a batch; its output is for learn()."""
+        return Part("Looking at the host", ":" if self._facts else _FACTS)
+
+    def learn(self, text: str) -> None:
+        """Take the facts from what the host said."""
+        self._facts = self._facts or _parse(text)
 
     def note(self, level: str, text: str) -> None:
         """Tell a person something; level is info or warn."""
@@ -121,6 +133,8 @@ printf 'clock\\t%s\\n' "$(date +%s)"
 for p in {" ".join(PROGRAMS)}; do command -v "$p" >/dev/null 2>&1 && printf 'program\\t%s\\n' "$p"; done
 cp --help 2>&1 | grep -q -- --reflink && printf 'cp_reflink\\t1\\n'
 mv --help 2>&1 | grep -q -- '-T' && printf 'mv_no_target\\t1\\n'
+find / -maxdepth 0 -printf '%C@' >/dev/null 2>&1 && printf 'find_printf\\t1\\n'
+printf 'cores\\t%s\\n' "$(nproc 2>/dev/null)"
 :
 """
 
@@ -135,4 +149,6 @@ def _parse(text: str) -> Facts:
         frozenset(value for key, value in rows if key == "program"),
         "cp_reflink" in said,
         "mv_no_target" in said,
+        "find_printf" in said,
+        int(said.get("cores") or 1),
     )

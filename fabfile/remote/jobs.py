@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..errors import CommandFailed, CommandTimedOut, JobLost
-from .shell import LAST_LINES, Lines, Result, Shell, quote
+from .shell import LAST_LINES, Batch, Lines, Part, Result, Shell, blocks, quote
 
 LOST = 251  # exit status of our follower where a job is gone without having ended
 FOR_EVER = 10**7  # seconds; for a job that ends by itself
@@ -39,19 +39,33 @@ class Jobs:
         what: str,
         *,
         on_line: Callable[[str], None] | None = None,
+        on_block: Callable[[bytes], None] | None = None,
         repeatable: bool = True,
+        check: bool = True,
     ) -> Result:
         """Run `script` as the job `name`; see run(). Where the host kills what is detached, a
         `repeatable` one is run again attached, and `tell` is told.
         """
         place = self.place(name, script)
         try:
-            return run(self.shell, place, self.guard + script, what=what, guard=self.guard, on_line=on_line)
+            return run(self.shell, place, self.guard + script, what=what, guard=self.guard,
+                       on_line=on_line, on_block=on_block, check=check)  # fmt: skip
         except JobLost as error:
             if not repeatable:
                 raise
             self.tell(f"{what} was killed on the host ({error.why}); it is run again, attached")
-        return self.shell.run(f"{self.guard}sh -s", what=what, stdin=lambda: _blocks(f"{{ {script}\n}}\n"))
+        attached = f"{{ {script}\n}} 2>&1\n"
+        return self.shell.run(
+            f"{self.guard}sh -s", what=what, stdin=lambda: _blocks(attached), sink=on_block, check=check
+        )
+
+    def batch(
+        self, name: str, parts: Sequence[Part], what: str, *, ended: Callable[[int], None] | None = None
+    ) -> list[Result]:
+        """Run `parts` as one job; what each of them printed. See Shell.batch."""
+        batch = Batch(parts, ended)
+        on_block = batch.feed if ended else None
+        return batch.read(self.run(name, batch.script, what, on_block=on_block, check=False))
 
     def place(self, name: str, script: str) -> str:
         """The directory of a job: it is the same only if its script is, and not only its name."""
@@ -81,8 +95,12 @@ done"""
         As long as a job's directory is there it can't be started by a command of ours that comes late
         (from a session that was stopped, say); afterwards the guard has to be what prevents it.
         """
+        self.shell.run(self.ending(between), what="Ending the jobs")
+
+    def ending(self, between: str = ":") -> str:
+        """The script of end()."""
         pattern = f"{quote(self.folder)}.*"
-        self.shell.run(f"{_cancelled(pattern)}; {between}; rm -rf {pattern}", what="Ending the jobs")
+        return f"{_cancelled(pattern)}; {between}; rm -rf {pattern}"
 
     def end_others(self) -> None:
         """The same for the jobs of all other commands; only for whoever holds the lock."""
@@ -106,12 +124,14 @@ def run(
     what: str,
     guard: str = "",
     on_line: Callable[[str], None] | None = None,
+    on_block: Callable[[bytes], None] | None = None,
     timeout: float | None = None,
+    check: bool = True,
 ) -> Result:
     """Start `script` as the job in `folder`, unless it was started before, and stay until it has ended.
 
     guard:   a script that must succeed before a job is started (not before it is attached to).
-    on_line: receives each line it prints, stdout and stderr alike.
+    on_line: receives each line it prints, stdout and stderr alike; on_block: its bytes, as they come.
     timeout: seconds after which the host itself ends the job and its children.
     The Result's `out` is all that it printed. Raises CommandFailed, CommandTimedOut, ConnectionLost, and
     JobLost where the job was killed from outside (a reboot; processes that don't survive a logout).
@@ -124,6 +144,8 @@ def run(
         log.extend(block)
         if lines:
             lines.feed(block)
+        if on_block:
+            on_block(block)
 
     def attach() -> Result:
         start = _start(folder, guard, limit, f"offset={len(log)}\n{_FOLLOW}")
@@ -134,10 +156,10 @@ def run(
     result = shell.connection.persist(attach)
     if lines:
         lines.end()
-    return _judge(Result(result.status, bytes(log), result.err), what, limit)
+    return _judge(Result(result.status, bytes(log), result.err), what, limit, check)
 
 
-def _judge(result: Result, what: str, limit: float) -> Result:
+def _judge(result: Result, what: str, limit: float, check: bool) -> Result:
     if result.status == LOST:
         raise JobLost(
             f"{what} was killed on the host before it ended.",
@@ -150,7 +172,7 @@ def _judge(result: Result, what: str, limit: float) -> Result:
             f"it was ended after {limit:g} s",
             "Raise ssh.command_timeout if it needs longer.",
         )
-    if result.status != 0:
+    if check and result.status != 0:
         said = (result.out.strip() or result.err.strip()).decode("utf-8", "replace").splitlines()
         why = "\n".join(said[-LAST_LINES:]) or "(no output)"
         raise CommandFailed(f"{what} failed.", f"exit status {result.status}: {why}")
@@ -158,8 +180,7 @@ def _judge(result: Result, what: str, limit: float) -> Result:
 
 
 def _blocks(script: str) -> Iterable[bytes]:
-    data = f"{script}\n{END}\n".encode("utf-8", "surrogateescape")
-    return (data[i : i + 65536] for i in range(0, len(data), 65536))
+    return blocks(f"{script}\n{END}\n")
 
 
 def _start(folder: str, guard: str, limit: float, then: str) -> str:

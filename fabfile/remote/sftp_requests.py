@@ -44,9 +44,9 @@ STATUS = {
 class SftpRequests:
     """One SFTP channel of its own. Thread-safe."""
 
-    def __init__(self, transport: paramiko.Transport) -> None:
-        """Open the channel. Raises paramiko's errors where that fails."""
-        self.client = open_sftp(transport, ANSWER_WITHIN)
+    def __init__(self, session: paramiko.Channel) -> None:
+        """Start SFTP on a fresh session. Raises paramiko's errors where that fails."""
+        self.client = open_sftp(session, ANSWER_WITHIN)
         self.channel = self.client.get_channel()
         self.channel.settimeout(ANSWER_WITHIN)
         self._sending = threading.Lock()

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import hashlib
+import re
 import secrets
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import paramiko
 
 from ..errors import CommandFailed, CommandTimedOut, LinkLost
 from .connection import LINK_ERRORS, Connection
+from .sessions import request
 
 LAST_LINES = 12  # of a failed command's output, shown to the user
 ENGLISH = "LC_ALL=C; export LC_ALL; "  # messages that can be understood here; hooks keep the account's own
@@ -50,6 +53,73 @@ class Result:
         """The end of what it said, stderr first, for an error message."""
         said = (self.err.strip() or self.out.strip()).decode("utf-8", "replace")
         return "\n".join(said.splitlines()[-LAST_LINES:])
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several scripts that travel together. what: names it in errors; needed: else it may fail."""
+
+    what: str
+    script: str
+    needed: bool = True
+
+
+class Batch:
+    """Scripts as one: a single round trip for all, each with an output of its own.
+
+    ended: called with the number of each part as it ends (from another thread).
+    """
+
+    def __init__(self, parts: Sequence[Part], ended: Callable[[int], None] | None = None) -> None:
+        self.parts = parts
+        self.ended = ended
+        text = "\0".join(part.script for part in parts).encode("utf-8", "surrogateescape")
+        # The same for the same scripts: a job is known by its script.
+        self.mark = hashlib.sha256(text).hexdigest()[:24]
+        self._told = 0
+        self._seen = b""
+
+    @property
+    def script(self) -> str:
+        """All parts in turn, each in a shell of its own. The first needed one that fails ends it."""
+        lines = []
+        for part in self.parts:
+            lines.append(f"(\n{part.script}\n) </dev/null; s=$?; printf '%s %s;' {self.mark} $s")
+            if part.needed:
+                lines.append('[ "$s" = 0 ] || exit "$s"')
+        return "\n".join([*lines, ":"])
+
+    def feed(self, block: bytes) -> None:
+        """Look for ends in the output as it comes."""
+        self._seen += block
+        while self.ended and (found := re.search(self._end, self._seen)):
+            self._seen = self._seen[found.end() :]
+            self.ended(self._told)
+            self._told += 1
+
+    @property
+    def _end(self) -> bytes:
+        return self.mark.encode() + rb" (\d+);"
+
+    def read(self, result: Result) -> list[Result]:
+        """What each part left; stderr is that of all. Raises CommandFailed for the needed one that failed."""
+        pieces = re.split(self._end, result.out)
+        ends = zip(pieces[::2], pieces[1::2], strict=False)
+        results = [Result(int(status), out, result.err) for out, status in ends]
+        for part, left in zip(self.parts, results, strict=False):
+            if part.needed and left.status != 0:
+                raise failed(part.what, left)
+        if result.status != 0 or len(results) < len(self.parts):
+            what = self.parts[min(len(results), len(self.parts) - 1)].what
+            raise failed(what, Result(result.status, pieces[-1], result.err))
+        return results
+
+
+def failed(what: str, result: Result) -> CommandFailed:
+    """The error for a script that failed."""
+    return CommandFailed(
+        f"{what} failed.", f"exit status {result.status}: {result.last_lines() or '(no output)'}"
+    )
 
 
 class Shell:
@@ -86,10 +156,32 @@ class Shell:
 
         result = self.connection.persist(once, repeat=repeat)
         if check and result.status != 0:
-            raise CommandFailed(
-                f"{what} failed.", f"exit status {result.status}: {result.last_lines() or '(no output)'}"
-            )
+            raise failed(what, result)
         return result
+
+    def batch(
+        self, parts: Sequence[Part], *, guard: str = "", ended: Callable[[int], None] | None = None
+    ) -> list[Result]:
+        """Run `parts` in one round trip, however long they are; what each of them left. They must be safe to
+        run twice. guard: a script run before all; when it fails nothing else runs.
+
+        Raises CommandFailed for the first needed part that failed, and what run() raises.
+        """
+        batch = Batch(parts, ended)
+        result = self.run(
+            f"{guard}sh -s",
+            what=parts[0].what,
+            stdin=lambda: blocks(f"{{ {batch.script}\n}}\n"),
+            sink=batch.feed if ended else None,
+            check=False,
+        )
+        return batch.read(result)
+
+
+def blocks(script: str) -> Iterable[bytes]:
+    """A script as it is sent."""
+    data = script.encode("utf-8", "surrogateescape")
+    return (data[i : i + 65536] for i in range(0, len(data), 65536))
 
 
 class _Execution:
@@ -134,7 +226,7 @@ class _Execution:
 
     def _talk(self, channel: paramiko.Channel, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
         channel.settimeout(POLL)
-        channel.exec_command(self.command.encode("utf-8", "surrogateescape"))
+        request(channel, "exec", self.command.encode("utf-8", "surrogateescape"))
         out = Drain(channel.recv, self._moved, self.marker)
         err = Drain(channel.recv_stderr)
         self.drains = (out, err)

@@ -19,7 +19,8 @@ def read(e: Examination) -> None:
     """Read what the host says about its deployments, for the probes that come."""
     assert e.layout is not None
     shared = (*e.settings.shared.dirs, *e.settings.shared.files)
-    e.state = state.read(e.host, e.layout, shared)
+    asking = state.asking(e.layout, shared)
+    e.state = state.parse(e.host.shell.batch([asking])[0], asking.what)
     e.facts["releases"] = str(len(e.state.records))
     e.facts["live"] = e.state.live or "none"
 

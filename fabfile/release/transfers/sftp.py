@@ -49,7 +49,7 @@ class SftpTransfer:
 
     def _open(self) -> SftpRequests:
         try:
-            return SftpRequests(self.host.connection.transport)
+            return SftpRequests(self.host.connection.create_session())
         except (*LINK_ERRORS, paramiko.SFTPError) as error:
             if not self.host.connection.still_alive():
                 raise LinkLost("The connection died.", self.host.connection.why_dead()) from error
