@@ -20,7 +20,7 @@ from .release.records import Record
 from .release.source import Source
 from .release.state import Kept
 from .release.strategies import STRATEGIES
-from .release.upload import Place, Update, stage
+from .release.upload import Place, Update, doubt, stage
 from .remote.host import Host, write_file
 from .remote.shell import Part, Result, quote
 from .settings import Settings
@@ -117,16 +117,24 @@ class Building(Work):
             self.host.note(
                 "warn", f"{count(len(wrong), 'path')} did not arrive as sent, sent again: {some(wrong)}"
             )
+            self._doubt(wrong)
             self.jobs.turn += 1
             known = self.strategy.known(self)
             self._known = replace(known, doubtful=known.doubtful | set(wrong))
             wrong = self._attempt()
         if wrong:
+            self._doubt(wrong)
             raise VerificationFailed(
                 f"The new release on {self.host.name} is not what was deployed.",
                 f"{len(wrong)} paths are missing or differ, also after they were sent again: {some(wrong)}",
                 "Deploy with --from-scratch. If that does not help, the host's disk is to be checked.",
             )
+
+    def _doubt(self, wrong: list[str]) -> None:
+        """Have the next deployment send these again, whatever becomes of this one."""
+        if self.strategy.name == "cache":
+            lines = doubt(self.layout.cache_state, wrong)
+            self.host.run_lines([lines], "Writing down what is wrong", self.guard)
 
     def look_at_release(self) -> None:
         """See the release from the other side. Raises VerificationFailed."""
@@ -155,11 +163,27 @@ class Building(Work):
 
     def _attempt(self) -> list[str]:
         """Build the release's directory once; the paths in it that are not as they should be."""
-        if self._built_before():
-            return self._link_and_verify("")
-        update = self.upload()
-        self._copy(self.strategy.parts(self, update))
-        return self._link_and_verify(update.digest)
+        update = None if self._built_before() else self.upload()
+        seeds = self._upload_seeds()
+        copied = self.strategy.parts(self, update) if update is not None else []
+        linking = self._linking(seeds)
+        proving = self._proving()
+        steps = Steps(self, ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"] * len(proving))
+        steps.details = {
+            "copy": copying.mode_used,
+            "link": lambda _: count(len(self.shared), "shared path"),
+            "verify": lambda _: count(len(self.wanted), "path"),
+        }
+        with steps.running():
+            try:
+                # One job for all: it goes on without us, and costs one round trip.
+                said = self.jobs.batch(
+                    "build", [*copied, *linking, *proving], "Building the release", ended=steps.ended
+                )
+            except CommandFailed as error:
+                raise self._not_copied(error) from error
+        self._note_copy(said[: len(copied)])
+        return self._judge(said[-len(proving) :], update.digest if update is not None else "")
 
     def _built_before(self) -> bool:
         """With strategy previous, whether the deployment that we resume had brought everything there."""
@@ -187,21 +211,11 @@ class Building(Work):
             )
         return update
 
-    def _copy(self, parts: list[Part]) -> None:
-        """Put the upload in its place, and make the release a copy; in the strategy's order."""
-        with self.step("copy") as tell:
-            try:
-                results = self.jobs.batch("build", parts, "Building the release")
-            except CommandFailed as error:
-                raise self._not_copied(error) from error
-            printed = [result.text.split() for result in results]
-            said = [word for words in printed for word in words if word in copying.SAID]
-            self.result.copy = said[-1] if said else ""
-            if copying.DRIFTED in said:
-                self.host.note(
-                    "info", "the oldest release has changed since it was built: it is not recycled"
-                )
-            tell(self.result.copy)
+    def _note_copy(self, said: list[Result]) -> None:
+        told = " ".join(result.text for result in said)
+        self.result.copy = copying.mode_used(told)
+        if copying.DRIFTED in told.split():
+            self.host.note("info", "the oldest release has changed since it was built: it is not recycled")
 
     def _not_copied(self, error: CommandFailed) -> CommandFailed | HostNotReady:
         mode = self.settings.copy
@@ -233,26 +247,15 @@ class Building(Work):
         known = state.known(self.host, self.layout.state_of(good[0].id), Kept(good[0].manifest))
         return copying.Old(good[0], known.manifest) if known.manifest else None
 
-    def _link_and_verify(self, digest: str) -> list[str]:
-        """Link what is shared, put REVISION in, keep the manifest with the release; then see what is wrong.
-
-        digest: of the manifest's text.
-        """
+    def _linking(self, seeds: Update | None) -> list[Part]:
+        """Link what is shared, put REVISION in, keep the manifest with the release."""
         dirs, files = self.settings.shared.dirs, self.settings.shared.files
-        seeds = self._upload_seeds()
-        linking = shared.link(self.layout, self.directory, dirs, files, seeds.place.target if seeds else None)
-        parts = [Part("Seeding what is shared", seeds.script)] if seeds else []
-        parts += [
-            Part("Linking what is shared", linking),
+        link = shared.link(self.layout, self.directory, dirs, files, seeds.place.target if seeds else None)
+        return [
+            *([Part("Seeding what is shared", seeds.script)] if seeds else []),
+            Part("Linking what is shared", link),
             Part("Finishing the release", " && ".join(self._finishing(seeds))),
         ]
-        proving = self._proving() if proof.possible(self.host) else [Part("Looking", ":")]
-        steps = Steps(self, ["link"] * len(parts) + ["verify"] * len(proving))
-        steps.details["link"] = count(len(dirs) + len(files), "shared path")
-        steps.details["verify"] = count(len(self.wanted), "path")
-        with steps.running():
-            done = self.jobs.batch("link", [*parts, *proving], "Finishing the release", ended=steps.ended)
-        return self._judge(done[len(parts) :], digest)
 
     def _finishing(self, seeds: Update | None) -> Iterator[str]:
         if self.wanted.get("REVISION") is None:
@@ -284,6 +287,8 @@ class Building(Work):
     # What verify sees
 
     def _proving(self) -> list[Part]:
+        if not proof.possible(self.host):
+            return [Part("Looking at the release", ":")]
         files, everything = self._files_to_read()
         own = [] if self.wanted.get("REVISION") else ["REVISION"]
         content = proof.content(self.directory, files, own if everything else None) if files else ":"

@@ -33,9 +33,8 @@ class CacheSync(Building):
     def sync(self, release: str, repair: bool) -> None:
         """Bring the cache up to the source; with `repair`, whatever it holds."""
         self.id = release
-        with self.step("compare") as tell:
-            tell(self.check_view())
-            if repair:
+        if repair:
+            with self.step("compare"):
                 self._known = Known(self.check_drift())
         if update := self.upload():
             self.jobs.batch("apply", [self.apply(update)], "Putting the upload in its place")

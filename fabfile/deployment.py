@@ -25,7 +25,7 @@ from .release.source import Source
 from .remote.host import Host
 from .remote.shell import Part, failed, quote
 from .settings import Settings
-from .work import aside
+from .work import background
 
 MARGIN = 4 << 20  # bytes that must stay free beyond what is known to be needed
 
@@ -108,11 +108,9 @@ class Deployment(Building):
             self.shared,
             before=self.state.target,
         )
-        with self.step("compare") as tell:
-            with aside(self.check_view) as view:
-                self.check_room()
-                self._write(self.record)
-            tell(view.result())
+        with self.step("compare"):
+            self.check_room()
+            self._write(self.record)
         self.build()
         hooks = self.settings.hooks.before_switch
         if hooks:
@@ -120,8 +118,9 @@ class Deployment(Building):
             self.run_hooks("before_switch", hooks, self.directory, release, self.source.revision)
             self._become_ready()
         else:  # nothing comes between: both in one round trip
-            with aside(self.look_at_release):
-                self._become_ready()
+            looking = background(self.look_at_release)
+            self._become_ready()
+            looking.result()
 
     def _become_ready(self) -> None:
         assert self.record is not None

@@ -10,12 +10,20 @@ import posixpath
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from .errors import CommandFailed, HealthCheckFailed, HookFailed, LockLost, Stopped, SwitchoverError
+from .errors import (
+    CommandFailed,
+    FilesError,
+    HealthCheckFailed,
+    HookFailed,
+    LockLost,
+    Stopped,
+    SwitchoverError,
+)
 from .events import Output, StepFailed, StepFinished, StepStarted
 from .release import deadman, hooks, records, state, switch
 from .release.layout import Layout
@@ -133,19 +141,23 @@ class Work:
         return self.lock.guard
 
     def begin(self) -> None:
-        """Connect, take the lock, read the state. That shell and SFTP agree is seen by check_view()."""
+        """Connect, take the lock, read the state. Meanwhile see whether shell and SFTP agree."""
         with self.step("connect") as tell:
             tell(self._connect())
-        with self.step("lock") as tell, aside(self.host.files.warm):
+        warm = background(self.host.files.warm)
+        with self.step("lock") as tell:
             asking = self._asking_state()
             dead, said = self.lock.take(asking)
             if dead:
                 tell(f"taken from {dead}, which has not given it back")
             self.lease.start()
             self.jobs.guard = self.guard
+        self.host.files.pending = background(lambda: self._check_view(warm))
         with self.step("check") as tell:
             self._take_state(state.parse(said, asking.what))
             tell(f"{self.host.facts.user} on {self.host.facts.machine}")
+            if self.settings.ssh.sftp == "require" or self.settings.transfer == "sftp":
+                self.host.files.settle()
 
     def look(self) -> None:
         """Connect and read the state; change nothing."""
@@ -173,19 +185,22 @@ class Work:
         for name in found.damaged:
             self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
 
-    def check_view(self) -> str:
+    def _check_view(self, warm: Future[None]) -> str:
         """Whether SFTP sees what the shell has just written; where not, checks go over SSH."""
+        warm.result()
         files = self.host.files
         if not files.uses_sftp:
             return "checks over SSH, as ssh.sftp: off says"
-        if files.readlink(self.lock.token_link) == self.lock.owner.token:
-            return "shell and SFTP agree"
-        if not files.uses_sftp:
-            return "checks over SSH"
-        if root := self._chroot():
-            files.sftp.root = root
-            return f"shell and SFTP agree; SFTP's / is {root}"
-        files.fall_back(f"SFTP does not see {self.lock.token_link}, which the shell has just made")
+        why = f"SFTP does not see {self.lock.token_link}, which the shell has just written"
+        try:
+            if files.sftp.readlink(self.lock.token_link) == self.lock.owner.token:
+                return "shell and SFTP agree"
+            if root := self._chroot():
+                files.sftp.root = root
+                return f"shell and SFTP agree; SFTP's / is {root}"
+        except FilesError as error:
+            why = f"{error.what} {error.why}"
+        files.fall_back(why)
         return "checks over SSH"
 
     def _chroot(self) -> str:
@@ -262,7 +277,7 @@ class Work:
             self._arm(release)
             switch.point(self.host, self.layout, f"releases/{release}", self.guard)
             self.switched = True
-            tell(f"{self.state.live or 'nothing'} → {release}")
+            tell(f"{self.state.live or 'nothing'} → {release}, {self.host.files.settle()}")
 
     def _arm(self, release: str) -> None:
         confirm, old = self.settings.confirm, self.state.target
@@ -334,13 +349,14 @@ class Work:
 class Steps:
     """Several steps in one batch: each is told as it begins and ends.
 
-    names: the step of each part. details: the phrase told about a step.
+    names: the step of each part. details: by step, the phrase told about it,
+    from what its last part printed.
     """
 
     def __init__(self, work: Work, names: Sequence[str]) -> None:
         self.work = work
         self.names = names
-        self.details: dict[str, str] = {}
+        self.details: dict[str, Callable[[str], str]] = {}
         self.at = 0
         self.started = 0.0
 
@@ -351,17 +367,17 @@ class Steps:
         try:
             yield
         except SwitchoverError as error:
-            raise self.work.failed(
-                self.names[min(self.at, len(self.names) - 1)], self.started, error
-            ) from error
+            name = self.names[min(self.at, len(self.names) - 1)]
+            raise self.work.failed(name, self.started, error) from error
 
-    def ended(self, part: int) -> None:
+    def ended(self, part: int, said: bytes) -> None:
         """A part has ended. Called by the thread that reads the output, for a part run again too."""
         if part < self.at or part >= len(self.names):
             return
         name, last = self.names[part], part + 1 == len(self.names)
         if last or self.names[part + 1] != name:
-            self.work.finished(name, self.started, self.details.get(name, ""))
+            tell = self.details.get(name)
+            self.work.finished(name, self.started, tell(said.decode("utf-8", "replace")) if tell else "")
             self.at = part + 1
             if not last:
                 self._start()
@@ -371,13 +387,18 @@ class Steps:
         self.work.host.emit(StepStarted(self.work.host.name, self.names[self.at]))
 
 
-@contextmanager
-def aside(work: Callable[[], T]) -> Iterator[Future[T]]:
-    """Do `work` in a thread meanwhile; what it raises is raised at the end."""
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        yield future
-        future.result()
+def background(work: Callable[[], T]) -> Future[T]:
+    """Do `work` in a thread of its own."""
+    done: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  (handed to whoever asks for the result)
+            done.set_exception(error)
+
+    threading.Thread(target=do, name="aside", daemon=True).start()
+    return done
 
 
 ADVICE = {

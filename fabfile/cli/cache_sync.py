@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import fleet
-from ..errors import ConfigError
-from ..events import Listener
-from ..report import console, documents
-from . import common
+from .task import task
+
+if TYPE_CHECKING:
+    from ..events import Listener
 
 
-@common.task(
+@task(
     help={
         "verify": "Only report where the cache is not what was uploaded.",
         "repair": "Look at what the cache really holds, and mend it.",
@@ -34,6 +33,10 @@ def cache_sync(
     json: bool = False,
 ) -> None:
     """Bring the cache of all hosts up to the source, without a release."""
+    from .. import fleet
+    from ..errors import ConfigError
+    from ..report import console, documents
+    from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
         if verify and repair:

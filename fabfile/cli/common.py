@@ -1,4 +1,4 @@
-"""What all tasks share: flags to settings, reports, exit codes."""
+"""What all tasks do: flags to settings, reports, exit codes."""
 
 from __future__ import annotations
 
@@ -12,32 +12,14 @@ from typing import Any
 
 import fabric
 from invoke.exceptions import Exit
-from invoke.tasks import task as invoke_task
 
 from ..errors import SwitchoverError
 from ..events import Listener
 from ..fleet import Outcome, Target
 from ..report import console
 from ..settings import Settings, load
-from .executor import FleetTask
 
 Json = dict[str, Any]
-
-COMMON_HELP = {
-    "env": "The section of `environments` to lay over the configuration.",
-    "config": "The configuration file, instead of ./config.yaml.",
-    "json": "One JSON document on stdout at the end; everything else goes to stderr.",
-}
-
-
-def task(help: dict[str, str]) -> Callable[[Callable[..., None]], FleetTask]:
-    """Declare a task that gets all hosts at once; `help` is for the flags beyond the common ones."""
-
-    def declare(body: Callable[..., None]) -> FleetTask:
-        made: FleetTask = invoke_task(klass=FleetTask, help={**COMMON_HELP, **help})(body)
-        return made
-
-    return declare
 
 
 def settings(env: str, config: str, **overrides: object) -> Settings:

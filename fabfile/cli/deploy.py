@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import fleet
-from ..deployment import Options
-from ..events import Listener
-from ..report import console, documents
-from . import common
+from .task import task
+
+if TYPE_CHECKING:
+    from ..events import Listener
 
 
-@common.task(
+@task(
     help={
         "strategy": "cache | previous",
         "transfer": "auto | stream | rsync | sftp",
-        "copy": "auto | reflink | hardlink | full",
+        "copy": "auto | recycle | reflink | hardlink | full",
         "ref": "The git revision to deploy, where the source is a repository.",
         "plan": "Say what would be added, changed and deleted on each host, and change nothing.",
         "skip_health": "Leave out the health check.",
@@ -42,6 +41,10 @@ def deploy(
     json: bool = False,
 ) -> None:
     """Put the source live on all hosts, with no moment of downtime."""
+    from .. import fleet
+    from ..deployment import Options
+    from ..report import console, documents
+    from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
         settings = common.settings(

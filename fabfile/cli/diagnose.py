@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import fleet
-from ..errors import ConfigError
-from ..events import Listener
-from . import common
+from .task import task
+
+if TYPE_CHECKING:
+    from ..events import Listener
 
 
-@common.task(
+@task(
     help={
         "deep": "Also watch idle connections for as long as deployments take: minutes.",
         "wait": "Seconds that --deep watches them.",
@@ -36,9 +36,10 @@ def diagnose(
 ) -> None:
     """Find out why a host can't be deployed to, with evidence, and what mends it."""
     # Here, because no other task needs them.
-    from .. import diagnosis
+    from .. import diagnosis, fleet
     from ..report import diagnosis as report
     from ..report import html as page
+    from . import common
 
     found: list[diagnosis.Diagnosis] = []
 
@@ -66,6 +67,8 @@ def diagnose(
 
 
 def _ids(only: str, known: list[str]) -> list[str]:
+    from ..errors import ConfigError
+
     ids = [part.strip() for part in only.split(",") if part.strip()]
     for id in ids:
         if id not in known:

@@ -5,13 +5,14 @@ Named in fabric.yaml, as Invoke's `tasks.executor_class` wants it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fabric.executor
 from invoke.context import Context
 from invoke.tasks import Call, Task
 
-from ..fleet import Target
+if TYPE_CHECKING:
+    from ..hosts import Target
 
 
 class FleetTask(Task[Any]):
@@ -44,6 +45,8 @@ class Executor(fabric.executor.Executor):  # type: ignore[misc]
 
     def expand_calls(self, calls: Any, apply_hosts: bool = True) -> list[Any]:
         """See fabric.Executor.expand_calls."""
+        from ..hosts import Target  # here: `fab --list` needs none
+
         given = self.core[0].args.hosts.value
         targets = [Target(part.strip()) for part in given.split(",") if part.strip()] if given else []
         expanded: list[Any] = []

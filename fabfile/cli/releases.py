@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import fleet
-from ..events import Listener
-from ..report import console, documents
-from . import common
+from .task import task
+
+if TYPE_CHECKING:
+    from ..events import Listener
 
 
-@common.task(help={"deploy_to": "The deployment root on each host, without a configuration file."})
+@task(help={"deploy_to": "The deployment root on each host, without a configuration file."})
 def releases(c: Any, deploy_to: str = "", env: str = "", config: str = "", json: bool = False) -> None:
     """List the releases of all hosts, their states, and which one is live."""
+    from .. import fleet
+    from ..report import console, documents
+    from . import common
+
     found: list[fleet.Listing] = []
 
     def work(listener: Listener) -> fleet.Outcome:

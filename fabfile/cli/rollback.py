@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import fleet
-from ..events import Listener
-from ..report import console, documents
-from . import common
+from .task import task
+
+if TYPE_CHECKING:
+    from ..events import Listener
 
 
-@common.task(
+@task(
     help={
         "to": "The id of the release to go back to; see `fab releases`.",
         "plan": "Say which release would be live, and change nothing.",
@@ -27,6 +27,9 @@ def rollback(
     json: bool = False,
 ) -> None:
     """Make the newest good release before the live one live again, or the one named by --to."""
+    from .. import fleet
+    from ..report import console, documents
+    from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
         settings = common.settings(env, config, deploy_to=deploy_to)

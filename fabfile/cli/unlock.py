@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import fleet
-from ..events import Listener
-from ..report import console, documents
-from . import common
+from .task import task
+
+if TYPE_CHECKING:
+    from ..events import Listener
 
 
-@common.task(
+@task(
     help={
         "force": "Break the lock; whoever holds it stops before the switch.",
         "deploy_to": "The deployment root on each host, without a configuration file.",
@@ -20,6 +20,10 @@ def unlock(
     c: Any, force: bool = False, deploy_to: str = "", env: str = "", config: str = "", json: bool = False
 ) -> None:
     """Show who holds the lock of each host; --force breaks it."""
+    from .. import fleet
+    from ..report import console, documents
+    from . import common
+
     found: list[fleet.Holding] = []
 
     def work(listener: Listener) -> fleet.Outcome:

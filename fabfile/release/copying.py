@@ -14,7 +14,7 @@ from .records import Record
 
 COMMANDS = {"reflink": "cp -a --reflink=always", "hardlink": "cp -al"}
 DRIFTED = "drifted"
-SAID = {"recycle", "reflink", "hardlink", "full", DRIFTED}  # what script() prints
+MODES = ("recycle", "reflink", "hardlink", "full")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ def script(host: Host, source: str, target: str, mode: str, recycling: str = "")
     # Called on a line of its own: `set -e` does nothing in a list of && and ||.
     first = f"{recycling}\nrecycled\n[ $? != 0 ] || {{ echo recycle; exit 0; }}" if recycling else ""
     return "\n".join([ENGLISH, first, " || ".join(ways)])
+
+
+def mode_used(said: str) -> str:
+    """The mode that script() printed, at the end of what else was said; "" if it was not run."""
+    return next((word for word in reversed(said.split()) if word in MODES), "")
 
 
 def _full(host: Host, source: str, target: str) -> str:

@@ -13,6 +13,7 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,12 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import SourceError
+from . import remembered
 from .manifest import Entry, Manifest
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
 BLOCK = 1 << 18  # bytes read at a time
+SLICE = 256  # files a thread reads at a time
+SETTLED = 2 * 10**9  # nanoseconds; the coarsest clock of a file system (FAT)
 GIT_TIMEOUT = 600.0  # seconds; a clone over a slow network
 
 
@@ -110,50 +114,84 @@ def scan(root: Path, exclude: Sequence[str], shared: Iterable[str], revision: st
         )
     from pathspec import GitIgnoreSpec  # here, because only what reads a source needs it
 
-    paths = list(_walk(root, GitIgnoreSpec.from_lines(exclude)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        entries = list(pool.map(lambda path: _entry(root, path), paths))
-    manifest, seeds = _split(entries, set(shared))
+    found = dict(_walk(root, GitIgnoreSpec.from_lines(exclude)))
+    digests = _digests(root, found, remember=revision is None)
+    manifest, seeds = _split([_entry(root, path, info, digests) for path, info in found.items()], set(shared))
     _refuse_odd(manifest, seeds, shared)
     tree = manifest.revision()
     return Source(root, manifest, seeds, revision or tree, tree)
 
 
-def _walk(root: Path, excluded: GitIgnoreSpec, folder: str = "") -> Iterator[str]:
+def _walk(root: Path, excluded: GitIgnoreSpec, folder: str = "") -> Iterator[tuple[str, os.stat_result]]:
     try:
         found = sorted(os.scandir(root / folder), key=lambda item: item.name)
+        for item in found:
+            path = posixpath.join(folder, item.name)
+            info = item.stat(follow_symlinks=False)
+            is_dir = stat.S_ISDIR(info.st_mode)
+            if excluded.patterns and excluded.match_file(path + "/" if is_dir else path):
+                continue
+            yield path, info
+            if is_dir:
+                yield from _walk(root, excluded, path)
     except OSError as error:
         raise SourceError(f"{folder or root} can't be read.", str(error), "Check its permissions.") from error
-    for item in found:
-        path = posixpath.join(folder, item.name)
-        is_dir = item.is_dir(follow_symlinks=False)
-        if excluded.match_file(path + "/" if is_dir else path):
-            continue
-        yield path
-        if is_dir:
-            yield from _walk(root, excluded, path)
 
 
-def _entry(root: Path, path: str) -> Entry:
-    full = root / path
+def _digests(root: Path, found: dict[str, os.stat_result], *, remember: bool) -> dict[str, str]:
+    """The sha256 of every file: of those that lstat shows as they were, from memory."""
+    now = time.time_ns()
+    files = {path: info for path, info in found.items() if stat.S_ISREG(info.st_mode)}
+    stamps = {path: _stamp(info) for path, info in files.items()}
+    before = remembered.digests(root) if remember else {}
+    unknown = [path for path in files if before.get(path, ("", ""))[0] != stamps[path]]
+    slices = [unknown[i : i + SLICE] for i in range(0, len(unknown), SLICE)]
+    digests = {path: before[path][1] for path in files.keys() - unknown}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for some, read in zip(
+            slices, pool.map(lambda paths: [_read(root, p) for p in paths], slices), strict=True
+        ):
+            digests.update(zip(some, read, strict=True))
+    if remember:
+        # What was written this moment may be written again within the same tick of the clock.
+        settled = {p for p, i in files.items() if max(i.st_mtime_ns, i.st_ctime_ns) < now - SETTLED}
+        after = {path: (stamps[path], digests[path]) for path in files if path in settled}
+        if after != before:
+            remembered.keep_digests(root, after)
+    return digests
+
+
+def _stamp(info: os.stat_result) -> str:
+    """What changes when a file's content does."""
+    return f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino} {info.st_dev}"
+
+
+def _read(root: Path, path: str) -> str:
     try:
-        info = full.lstat()
-        mtime = max(0, int(info.st_mtime))
-        if stat.S_ISLNK(info.st_mode):
-            target = os.readlink(full)  # noqa: PTH115  (pathlib would turn ./b and b/ into b)
-            return Entry(path, "link", 0o777, 0, mtime, target)
-        if stat.S_ISDIR(info.st_mode):
-            # The owner can enter and change every directory: else it could be neither updated nor deleted.
-            return Entry(path, "dir", (info.st_mode & 0o777) | 0o700, 0, mtime)
-        if stat.S_ISREG(info.st_mode):
-            with full.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return Entry(path, "file", stat.S_IMODE(info.st_mode), info.st_size, mtime, digest)
+        with open(f"{root}/{path}", "rb") as file:  # noqa: PTH123  (100,000 Paths take their time)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise SourceError(
-            f"{path!r} can't be read.", str(error), "Check its permissions, or exclude it."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _entry(root: Path, path: str, info: os.stat_result, digests: dict[str, str]) -> Entry:
+    mtime = max(0, int(info.st_mtime))
+    if stat.S_ISLNK(info.st_mode):
+        try:
+            target = os.readlink(root / path)  # noqa: PTH115  (pathlib would turn ./b and b/ into b)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return Entry(path, "link", 0o777, 0, mtime, target)
+    if stat.S_ISDIR(info.st_mode):
+        # The owner can enter and change every directory: else it could be neither updated nor deleted.
+        return Entry(path, "dir", (info.st_mode & 0o777) | 0o700, 0, mtime)
+    if stat.S_ISREG(info.st_mode):
+        return Entry(path, "file", stat.S_IMODE(info.st_mode), info.st_size, mtime, digests[path])
     return Entry(path, "special", 0)
+
+
+def _unreadable(path: str, error: OSError) -> SourceError:
+    return SourceError(f"{path!r} can't be read.", str(error), "Check its permissions, or exclude it.")
 
 
 def _split(entries: list[Entry], shared: set[str]) -> tuple[Manifest, Manifest]:

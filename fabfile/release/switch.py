@@ -51,6 +51,7 @@ def _replace(host: Host, layout: Layout, target: str, first: str) -> None:
 
 def _rename_over_sftp(host: Host, fresh: str, current: str) -> None:
     """Where mv has no -T, SFTP's posix-rename does the same."""
+    host.files.settle()
     try:
         host.files.sftp.rename_over(fresh, current)
     except FilesError as error:

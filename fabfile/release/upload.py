@@ -150,7 +150,7 @@ def _commands(update: Update) -> Iterator[str]:
         yield from _anew(place, difference)
     elif difference:
         if place.state:
-            yield _doubt(place.state, [*difference.added, *difference.changed, *difference.deleted])
+            yield doubt(place.state, [e.path for e in (*difference.written, *difference.deleted)])
         yield from apply.commands(difference, known.trusted, place.staging, place.target)
     if place.state:
         yield from _new_manifest(update)
@@ -194,8 +194,10 @@ def _anew(place: Place, difference: Difference) -> Iterator[str]:
     yield f"rm -rf {quote(place.target)} && mv {quote(place.staging)} {quote(place.target)}"
 
 
-def _doubt(folder: str, entries: Iterable[Entry]) -> str:
-    """Write down what is about to change: if we are cut, the old manifest is not to be trusted about it."""
-    lines = " ".join(quote(escape(entry.path)) for entry in entries)
+def doubt(folder: str, paths: Iterable[str]) -> str:
+    """A command that writes down paths about which the manifest in `folder` is not to be trusted: what is
+    about to change (we may be cut), and what was found to be otherwise.
+    """
+    lines = " ".join(quote(escape(path)) for path in paths)
     name, fresh = quote(f"{folder}/touched"), quote(f"{folder}/touched.new")
     return f"{{ [ ! -f {name} ] || cat {name}; printf '%s\\n' {lines}; }} > {fresh} && mv -f {fresh} {name}"

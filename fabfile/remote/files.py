@@ -12,6 +12,7 @@ import posixpath
 import secrets
 import stat as modes
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -299,6 +300,11 @@ class Files:
         self.over_ssh = ShellFiles(shell)
         self.on_fallback = on_fallback
         self.side: SftpFiles | ShellFiles = self.over_ssh if mode == "off" else self.sftp
+        self.pending: Future[str] | None = None  # finds out which side it is to be, and says so
+
+    def settle(self) -> str:
+        """Wait until it is known which side answers, as each check does; which it is. Raises FilesError."""
+        return self.pending.result() if self.pending else ""
 
     @property
     def uses_sftp(self) -> bool:
@@ -355,6 +361,7 @@ class Files:
         self.sftp.close()
 
     def _either(self, ask: Callable[[SftpFiles | ShellFiles], T]) -> T:
+        self.settle()
         try:
             return ask(self.side)
         except FilesError as error:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..errors import CommandFailed, CommandTimedOut, JobLost
-from .shell import LAST_LINES, Batch, Lines, Part, Result, Shell, blocks, quote
+from .shell import LAST_LINES, Batch, Ended, Lines, Part, Result, Shell, blocks, fits, quote
 
 LOST = 251  # exit status of our follower where a job is gone without having ended
 FOR_EVER = 10**7  # seconds; for a job that ends by itself
@@ -60,7 +61,7 @@ class Jobs:
         )
 
     def batch(
-        self, name: str, parts: Sequence[Part], what: str, *, ended: Callable[[int], None] | None = None
+        self, name: str, parts: Sequence[Part], what: str, *, ended: Ended | None = None
     ) -> list[Result]:
         """Run `parts` as one job; what each of them printed. See Shell.batch."""
         batch = Batch(parts, ended)
@@ -74,8 +75,8 @@ class Jobs:
 
     def start(self, name: str, script: str, what: str) -> None:
         """Start a job and leave it to itself; it ends by its own, or with end()."""
-        command = _start(self.place(name, script), self.guard, FOR_EVER, "exit 0")
-        self.shell.run(command, what=what, stdin=lambda: _blocks(self.guard + script))
+        place = self.place(name, script)
+        _send(self.shell, place, self.guard, FOR_EVER, "exit 0", self.guard + script, what=what)
 
     def settle(self) -> None:
         """Wait for jobs of an interrupted command that still run; forget those that did not end well."""
@@ -148,10 +149,9 @@ def run(
             on_block(block)
 
     def attach() -> Result:
-        start = _start(folder, guard, limit, f"offset={len(log)}\n{_FOLLOW}")
         # The follower prints only what is new, so each attempt is a command of its own.
-        return shell.run(start, what=what, stdin=lambda: _blocks(script), sink=receive, timeout=limit + 60,
-                         check=False, repeat=False)  # fmt: skip
+        return _send(shell, folder, guard, limit, f"offset={len(log)}\n{_FOLLOW}", script, what=what,
+                     sink=receive, timeout=limit + 60, check=False, repeat=False)  # fmt: skip
 
     result = shell.connection.persist(attach)
     if lines:
@@ -183,16 +183,16 @@ def _blocks(script: str) -> Iterable[bytes]:
     return blocks(f"{script}\n{END}\n")
 
 
-def _start(folder: str, guard: str, limit: float, then: str) -> str:
-    """Claim, start, and `then`: one command. The script comes on its stdin, whole before anything starts."""
+def _send(shell: Shell, folder: str, guard: str, limit: float, then: str, script: str, **how: Any) -> Result:
+    """Claim, start, and `then`: one command. The script is there whole before anything starts."""
     upload = f"{folder}.{secrets.token_hex(4)}"
-    return f"""
+
+    def start(take: str) -> str:
+        return f"""
 J={quote(folder)}; U={quote(upload)}
 if [ ! -L "$J/process" ]; then
   {guard or ":"}
-  mkdir -p "$J" && cat > "$U" || exit 1
-  # A cut upload ends like a whole one; half a script must never run.
-  [ "$(tail -n 1 "$U")" = {quote(END)} ] || {{ rm -f "$U"; echo "the script came in part" >&2; exit 1; }}
+  mkdir -p "$J" && {take} || exit 1
   mv -f "$U" "$J/script" && : >> "$J/log" || exit 1
   if command -v setsid >/dev/null 2>&1; then
     setsid sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &
@@ -202,6 +202,14 @@ if [ ! -L "$J/process" ]; then
 fi
 {then}
 """
+
+    alone = start(f'printf "%s\\n" {quote(script)} | cat > "$U"')  # cat can say that the disk is full
+    if fits(alone):
+        return shell.run(alone, **how)
+    # A cut upload ends like a whole one; half a script must never run.
+    whole = f'[ "$(tail -n 1 "$U")" = {quote(END)} ]'
+    part = '{ rm -f "$U"; echo "the script came in part" >&2; exit 1; }'
+    return shell.run(start(f'cat > "$U" && {{ {whole} || {part}; }}'), stdin=lambda: _blocks(script), **how)
 
 
 # Who is to be signalled: the group $1 where setsid has made it one, else $2 and all below it. To be noted

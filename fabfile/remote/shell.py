@@ -64,13 +64,16 @@ class Part:
     needed: bool = True
 
 
+Ended = Callable[[int, bytes], None]
+
+
 class Batch:
     """Scripts as one: a single round trip for all, each with an output of its own.
 
-    ended: called with the number of each part as it ends (from another thread).
+    ended: called with the number of each part, and what it printed, as it ends (from another thread).
     """
 
-    def __init__(self, parts: Sequence[Part], ended: Callable[[int], None] | None = None) -> None:
+    def __init__(self, parts: Sequence[Part], ended: Ended | None = None) -> None:
         self.parts = parts
         self.ended = ended
         text = "\0".join(part.script for part in parts).encode("utf-8", "surrogateescape")
@@ -93,8 +96,8 @@ class Batch:
         """Look for ends in the output as it comes."""
         self._seen += block
         while self.ended and (found := re.search(self._end, self._seen)):
-            self._seen = self._seen[found.end() :]
-            self.ended(self._told)
+            said, self._seen = self._seen[: found.start()], self._seen[found.end() :]
+            self.ended(self._told, said)
             self._told += 1
 
     @property
@@ -159,23 +162,29 @@ class Shell:
             raise failed(what, result)
         return result
 
-    def batch(
-        self, parts: Sequence[Part], *, guard: str = "", ended: Callable[[int], None] | None = None
-    ) -> list[Result]:
+    def batch(self, parts: Sequence[Part], *, guard: str = "", ended: Ended | None = None) -> list[Result]:
         """Run `parts` in one round trip, however long they are; what each of them left. They must be safe to
         run twice. guard: a script run before all; when it fails nothing else runs.
 
         Raises CommandFailed for the first needed part that failed, and what run() raises.
         """
         batch = Batch(parts, ended)
-        result = self.run(
-            f"{guard}sh -s",
-            what=parts[0].what,
-            stdin=lambda: blocks(f"{{ {batch.script}\n}}\n"),
-            sink=batch.feed if ended else None,
-            check=False,
-        )
+        sink = batch.feed if ended else None
+        if fits(batch.script):
+            result = self.run(guard + batch.script, what=parts[0].what, sink=sink, check=False)
+        else:
+            script = f"{{ {batch.script}\n}}\n"
+            result = self.run(
+                f"{guard}sh -s", what=parts[0].what, stdin=lambda: blocks(script), sink=sink, check=False
+            )
         return batch.read(result)
+
+
+def fits(script: str) -> bool:
+    """Whether a script can travel as the command itself. On standard input it costs a round trip more:
+    OpenSSH opens a session's window only when its command has started. (RFC 4253, 6.1: 32768 bytes pass.)
+    """
+    return len(quote(script).encode("utf-8", "surrogateescape")) < 24_000
 
 
 def blocks(script: str) -> Iterable[bytes]:

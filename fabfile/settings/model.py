@@ -139,7 +139,7 @@ class Keys:
     exclude: tuple[values.Pattern, ...] = (".git/",)
     strategy: Literal["cache", "previous"] = "cache"
     transfer: Literal["auto", "stream", "rsync", "sftp"] = "auto"
-    copy: Literal["auto", "reflink", "hardlink", "full"] = "auto"
+    copy: Literal["auto", "recycle", "reflink", "hardlink", "full"] = "auto"
     keep_releases: Annotated[int, whole(1, 1000)] = 5
     shared: Shared = field(default_factory=Shared)
     hosts: tuple[HostItem, ...] = ()

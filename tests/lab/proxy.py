@@ -33,6 +33,9 @@ class Proxy:
     connections: connections taken so far, without the refused ones.
     cuts:        connections that were reset by cut() or cut_after().
     uploaded, downloaded: bytes passed on from client to server, and back.
+    round_trips: the longest chain of question and answer on one connection: the client has spoken once more
+                 after it heard what the server said after it heard the client. What overlaps counts once,
+                 and how fast the machine is does not matter.
     """
 
     def __init__(self, target_port: int, *, target_host: str = HOST, delay: float = 0.0) -> None:
@@ -44,6 +47,7 @@ class Proxy:
         self.cuts = 0
         self.uploaded = 0
         self.downloaded = 0
+        self.round_trips = 0
         self._target = (target_host, target_port)
         self._links: set[_Link] = set()
         self._refusing = False
@@ -264,6 +268,8 @@ class _Link:
         self.server = _End()
         self.up = _Flow(self, client, self.server)
         self.down = _Flow(self, self.server, client)
+        self.asked = 0  # the depth of the chain, as the server has heard it
+        self.answered = 0  # and as the client has
         self._dialling: asyncio.Task[None] | None = None
         self._over = False
         self._half_lost = False
@@ -305,14 +311,14 @@ class _Link:
 
 
 class _Flow:
-    """One direction of a link: a queue of (when it is due, bytes), b"" for the end."""
+    """One direction of a link: a queue of (when it is due, bytes, depth of the chain), b"" for the end."""
 
     def __init__(self, link: _Link, source: _End, target: _End) -> None:
         self.link = link
         self._source = source
         self._target = target
         self._upward = source is link.client
-        self._queue: deque[tuple[float, bytes]] = deque()
+        self._queue: deque[tuple[float, bytes, int]] = deque()
         self._queued = 0
         self._timer: asyncio.TimerHandle | None = None
         self._source_ended = False
@@ -325,7 +331,8 @@ class _Flow:
         if self._source_ended:
             return
         self._source_ended = not data
-        self._queue.append((asyncio.get_running_loop().time() + self.link.proxy.delay, data))
+        depth = self.link.answered + 1 if self._upward else self.link.asked
+        self._queue.append((asyncio.get_running_loop().time() + self.link.proxy.delay, data, depth))
         self._queued += len(data)
         self.pass_on()
 
@@ -333,7 +340,7 @@ class _Flow:
         """Send what is due, then read on or not."""
         proxy, target = self.link.proxy, self._target.transport
         while self._queue and target is not None and not proxy.frozen and not self._target.full:
-            due, data = self._queue[0]
+            due, data, depth = self._queue[0]
             if self._wait_until(due):
                 break
             self._queue.popleft()
@@ -341,9 +348,17 @@ class _Flow:
             if not data:
                 self._end()
                 break
+            self._deepen(depth)
             if self._send(target, data):
                 return
         self._regulate_reading()
+
+    def _deepen(self, depth: int) -> None:
+        if self._upward:
+            self.link.asked = max(self.link.asked, depth)
+        else:
+            self.link.answered = max(self.link.answered, depth)
+            self.link.proxy.round_trips = max(self.link.proxy.round_trips, self.link.answered)
 
     def _send(self, target: asyncio.Transport, data: bytes) -> bool:
         """Send to the target; True when that cut the link."""

@@ -123,7 +123,7 @@ MISTAKES = [
     ("exclude-null", "exclude:", 1, "exclude", "found nothing; allowed: a list; write []"),
     ("strategy", "strategy: cahce", 1, "strategy", "allowed: cache or previous; did you mean 'cache'?"),
     ("transfer", "transfer: scp", 1, "transfer", "allowed: auto, stream, rsync or sftp"),
-    ("copy", "copy: yes", 1, "copy", 'found "yes"; allowed: auto, reflink, hardlink or full'),
+    ("copy", "copy: yes", 1, "copy", 'found "yes"; allowed: auto, recycle, reflink, hardlink or full'),
     # numbers
     (
         "keep-text",
@@ -538,7 +538,7 @@ def test_overrides_are_checked_and_named() -> None:
     assert mistakes("copy: x", overrides={"keep_releases": 0, "transfer": "ftp"}) == [
         "command line: transfer: found \"ftp\"; allowed: auto, stream, rsync or sftp; did you mean 'sftp'?",
         "command line: keep_releases: found 0 (a number); allowed: a whole number from 1 to 1000",
-        'config.yaml:1: copy: found "x"; allowed: auto, reflink, hardlink or full',
+        'config.yaml:1: copy: found "x"; allowed: auto, recycle, reflink, hardlink or full',
     ]
 
 
