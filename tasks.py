@@ -83,6 +83,16 @@ def lab(c: Context) -> None:
     _run(c, sys.executable, "-m", "tests.lab.run")
 
 
+@task(
+    pre=[setup],
+    help={"rounds": "How often each of a pair is measured.", "only": "These parts only, and write nothing."},
+)
+def bench(c: Context, rounds: int = 5, only: str = "") -> None:
+    """Measure against rsync and Capistrano, and write docs/performance.md: about half an hour."""
+    parts = [f"--only={part}" for part in only.split(",") if part]
+    _run(c, sys.executable, "-m", "tests.benchmarks.run", f"--rounds={rounds}", *parts)
+
+
 @task
 def lint(c: Context) -> None:
     """ruff and mypy (strict on fabfile/)."""
