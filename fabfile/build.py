@@ -8,8 +8,10 @@ from __future__ import annotations
 import posixpath
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from .background import background
 from .errors import CommandFailed, HostNotReady, VerificationFailed
 from .events import Progress, count
 from .release import copying, proof, records, shared, state, transfers
@@ -163,9 +165,11 @@ class Building(Work):
 
     def _attempt(self) -> list[str]:
         """Build the release's directory once; the paths in it that are not as they should be."""
-        update = None if self._built_before() else self.upload()
-        seeds = self._upload_seeds()
-        copied = self.strategy.parts(self, update) if update is not None else []
+        with self._telling():
+            update = None if self._built_before() else self.upload()
+            seeds = self._upload_seeds()
+        copied = [self._record_part()]
+        copied += self.strategy.parts(self, update) if update is not None else []
         linking = self._linking(seeds)
         proving = self._proving()
         steps = Steps(self, ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"] * len(proving))
@@ -184,6 +188,24 @@ class Building(Work):
                 raise self._not_copied(error) from error
         self._note_copy(said[: len(copied)])
         return self._judge(said[-len(proving) :], update.digest if update is not None else "")
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Where something is sent, have the record say meanwhile what goes on: --resume looks for it."""
+        if not self.known().difference(self.wanted).uploads:
+            yield
+            return
+        script = self.guard + self._record_part().script
+        told = background(lambda: self.host.shell.run(script, what="Writing the record"))
+        try:
+            yield
+        finally:
+            told.exception()  # nothing of ours comes late
+        told.result()
+
+    def _record_part(self) -> Part:
+        changed = [self.record] if self.record else []
+        return Part("Writing the record", records.write(self.layout, *changed))
 
     def _built_before(self) -> bool:
         """With strategy previous, whether the deployment that we resume had brought everything there."""
@@ -232,8 +254,7 @@ class Building(Work):
         old = self._old_release()
         if old is None:
             return ""
-        staging = f"{self.layout.incoming}/{self.id}.recycled"
-        return copying.recycle(self.layout, old, self.wanted, source, self.directory, staging, self.shared)
+        return copying.recycle(self.layout, old, self.wanted, source, self.directory, self.shared)
 
     def _old_release(self) -> copying.Old | None:
         """The oldest release that retention would remove, if it can become the new one instead."""

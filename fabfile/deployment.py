@@ -16,6 +16,7 @@ import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from .background import background
 from .build import Building
 from .errors import CommandFailed, ConnectionLost, HookFailed, HostNotReady, LockLost
 from .release import copying, records, retention
@@ -25,7 +26,6 @@ from .release.source import Source
 from .remote.host import Host
 from .remote.shell import Part, failed, quote
 from .settings import Settings
-from .work import background
 
 MARGIN = 4 << 20  # bytes that must stay free beyond what is known to be needed
 
@@ -110,7 +110,6 @@ class Deployment(Building):
         )
         with self.step("compare"):
             self.check_room()
-            self._write(self.record)
         self.build()
         hooks = self.settings.hooks.before_switch
         if hooks:

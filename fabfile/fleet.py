@@ -40,6 +40,7 @@ from .release import hooks, lock, records, source
 from .release.layout import next_id, sort_key
 from .release.lock import Owner
 from .release.records import GOOD, LIVE, Record
+from .remote.host import Host
 from .rollback import Rollback
 from .settings import Settings
 from .work import HostResult, Work
@@ -88,17 +89,20 @@ def deploy(
     """Put the source live on all hosts (settings.hosts unless `targets` are given).
 
     plan: only find out what would be done (HostResult.plan). config: Fabric's, for keys and gateways.
-    Raises ConfigError, SourceError and LocalHookFailed; nothing was contacted then.
+    Raises ConfigError and LocalHookFailed, before anything is contacted, and SourceError, before anything is
+    changed.
     """
     settings.require("source", "deploy_to")
     options = options or Options()
-    with _source(settings, listener, build=not plan) as tree:
-        owner, halt = lock.me("fab deploy"), threading.Event()
-        with opened(settings, targets, listener, config) as hosts:
-            fleet = _Fleet([Deployment(host, settings, owner, halt, tree, options) for host in hosts], halt)
-            if plan:
-                return fleet.outcome(fleet.each(Deployment.plan))
-            return _release(fleet, _id_to_resume if options.resume else _common_id)
+    owner, halt = lock.me("fab deploy"), threading.Event()
+    with (
+        opened(settings, targets, listener, config) as hosts,
+        _source(settings, listener, hosts, build=not plan) as tree,
+    ):
+        fleet = _Fleet([Deployment(host, settings, owner, halt, tree, options) for host in hosts], halt)
+        if plan:
+            return fleet.outcome(fleet.each(Deployment.plan))
+        return _release(fleet, _id_to_resume if options.resume else _common_id)
 
 
 def rollback(
@@ -139,15 +143,16 @@ def cache_sync(
     """
     settings = replace(settings, strategy="cache")
     settings.require("source", "deploy_to")
-    with _source(settings, listener, build=not verify) as tree:
-        owner, halt = lock.me("fab cache-sync"), threading.Event()
-        with opened(settings, targets, listener, config) as hosts:
-            works = [CacheSync(host, settings, owner, halt, tree) for host in hosts]
-            fleet = _Fleet(works, halt)
-            if verify:
-                return fleet.outcome(fleet.each(CacheSync.verify))
-            failed = fleet.each(CacheSync.begin) or fleet.each(lambda work: work.sync(owner.token, repair))
-            return fleet.outcome(failed, fleet.each(CacheSync.unlock, always=True) if failed else [])
+    owner, halt = lock.me("fab cache-sync"), threading.Event()
+    with (
+        opened(settings, targets, listener, config) as hosts,
+        _source(settings, listener, hosts, build=not verify) as tree,
+    ):
+        fleet = _Fleet([CacheSync(host, settings, owner, halt, tree) for host in hosts], halt)
+        if verify:
+            return fleet.outcome(fleet.each(CacheSync.verify))
+        failed = fleet.each(CacheSync.begin) or fleet.each(lambda work: work.sync(owner.token, repair))
+        return fleet.outcome(failed, fleet.each(CacheSync.unlock, always=True) if failed else [])
 
 
 @dataclass
@@ -339,10 +344,16 @@ def _listing(work: Work) -> Listing:
 
 
 @contextlib.contextmanager
-def _source(settings: Settings, listener: Listener, *, build: bool) -> Iterator[source.Source]:
-    """The source that the settings name, scanned; with `build`, after the local_build hooks."""
+def _source(
+    settings: Settings, listener: Listener, hosts: Sequence[Host], *, build: bool
+) -> Iterator[source.Source]:
+    """The source that the settings name, scanned; with `build`, after the local_build hooks. The first hosts
+    are connected to meanwhile.
+    """
     if build:
         _build_locally(settings, listener)
+    for host in hosts[:AT_ONCE]:
+        host.connect_ahead()
     chosen = settings.source
     assert chosen is not None
     with source.opened(

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
+from .background import background
 from .errors import (
     CommandFailed,
     FilesError,
@@ -34,8 +34,6 @@ from .remote.host import Host
 from .remote.jobs import Jobs
 from .remote.shell import Part, Result
 from .settings import Settings
-
-T = TypeVar("T")
 
 SHOWN = 10  # paths named in a message
 
@@ -170,9 +168,8 @@ class Work:
             self._take_state(state.parse(said, asking.what))
 
     def _connect(self) -> str:
-        connection = self.host.connection
-        connection.persist(lambda: None)
-        return f"{connection.user}@{connection.host}"
+        self.host.connect()
+        return f"{self.host.connection.user}@{self.host.connection.host}"
 
     def _asking_state(self) -> Part:
         return state.asking(self.layout, (*self.settings.shared.dirs, *self.settings.shared.files))
@@ -385,20 +382,6 @@ class Steps:
     def _start(self) -> None:
         self.started = time.monotonic()
         self.work.host.emit(StepStarted(self.work.host.name, self.names[self.at]))
-
-
-def background(work: Callable[[], T]) -> Future[T]:
-    """Do `work` in a thread of its own."""
-    done: Future[T] = Future()
-
-    def do() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001  (handed to whoever asks for the result)
-            done.set_exception(error)
-
-    threading.Thread(target=do, name="aside", daemon=True).start()
-    return done
 
 
 ADVICE = {

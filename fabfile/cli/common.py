@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ import fabric
 from invoke.exceptions import Exit
 
 from ..errors import SwitchoverError
-from ..events import Listener
+from ..events import Event, Listener
 from ..fleet import Outcome, Target
-from ..report import console
 from ..settings import Settings, load
 
 Json = dict[str, Any]
@@ -50,8 +50,8 @@ def run(
     clock: what goes on is measured in seconds, not in bytes.
     """
     with _terminable():
-        with console.Live(title, to_stderr=as_json, clock=clock) as report:
-            outcome = _attempt(lambda: work(report.listen))
+        with _Report(title, as_json, clock) as report:
+            outcome = _attempt(lambda: work(report))
         if as_json:
             json.dump(document(outcome), sys.stdout, indent=2)
             print()
@@ -59,8 +59,36 @@ def run(
             show(outcome)
         if outcome.exit_code:
             if outcome.error:
+                from ..report import console
+
                 console.show_error(outcome, to_stderr=True)
             raise Exit(code=outcome.exit_code)
+
+
+class _Report:
+    """The live report, from the first event on: until then we connect, and need not wait for Rich."""
+
+    def __init__(self, title: str, to_stderr: bool, clock: bool) -> None:
+        self._how = (title, to_stderr, clock)
+        self._live: contextlib.ExitStack = contextlib.ExitStack()
+        self._listen: Listener | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            if self._listen is None:
+                from ..report import console
+
+                title, to_stderr, clock = self._how
+                live = console.Live(title, to_stderr=to_stderr, clock=clock)
+                self._listen = self._live.enter_context(live).listen
+        self._listen(event)
+
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
 
 
 def _attempt(work: Callable[[], Outcome]) -> Outcome:

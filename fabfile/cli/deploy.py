@@ -43,7 +43,7 @@ def deploy(
     """Put the source live on all hosts, with no moment of downtime."""
     from .. import fleet
     from ..deployment import Options
-    from ..report import console, documents
+    from ..report import documents
     from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
@@ -61,5 +61,9 @@ def deploy(
             settings, common.targets(c), plan=plan, options=options, listener=listener, config=c.config
         )
 
-    show = console.show_plan if plan else console.show_deployment
+    def show(outcome: fleet.Outcome) -> None:
+        from ..report import console
+
+        (console.show_plan if plan else console.show_deployment)(outcome)
+
     common.run(json, "deploy", work, documents.deployment, show)

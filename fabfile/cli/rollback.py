@@ -28,7 +28,7 @@ def rollback(
 ) -> None:
     """Make the newest good release before the live one live again, or the one named by --to."""
     from .. import fleet
-    from ..report import console, documents
+    from ..report import documents
     from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
@@ -37,5 +37,9 @@ def rollback(
             settings, common.targets(c), to=to or None, plan=plan, listener=listener, config=c.config
         )
 
-    show = console.show_rollback_plan if plan else console.show_deployment
+    def show(outcome: fleet.Outcome) -> None:
+        from ..report import console
+
+        (console.show_rollback_plan if plan else console.show_deployment)(outcome)
+
     common.run(json, "rollback", work, documents.deployment, show)

@@ -15,6 +15,21 @@ from .manifest import Difference, Entry, Manifest
 ARGUMENTS = 60_000  # bytes of arguments a command; POSIX promises no more than 4096, Linux has 131072 each
 
 
+def in_place(difference: Difference, base: Manifest, source: str, target: str) -> Iterator[str]:
+    """The sh commands that turn `target` (which held `base`, and nobody looks at) into what `difference`
+    wants, with files from `source`, which holds them all. For GNU's cp.
+    """
+    yield f"cd {quote(target)}"
+    yield from _removals(difference, base)
+    folders = [entry for entry in difference.written if entry.kind == "dir"]
+    before = [base.get(entry.path) for entry in folders]
+    yield from batches("rm -f --", (entry.path for entry in before if entry and entry.kind != "dir"))
+    yield from make_folders(folders)
+    yield f"cd {quote(source)}"
+    copy = f"cp -a --parents --remove-destination --reflink=auto -t {quote(target)} --"
+    yield from batches(copy, (entry.path for entry in difference.uploads))
+
+
 def commands(difference: Difference, base: Manifest, staging: str, target: str) -> Iterator[str]:
     """The sh commands that turn `target` (which held `base`) into what `difference` wants.
 

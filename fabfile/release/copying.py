@@ -54,13 +54,13 @@ def _full(host: Host, source: str, target: str) -> str:
 
 
 def recycle(
-    layout: Layout, old: Old, wanted: Manifest, source: str, target: str, staging: str, links: Sequence[str]
+    layout: Layout, old: Old, wanted: Manifest, source: str, target: str, links: Sequence[str]
 ) -> str:
     """A function `recycled` that renames the old release to `target` and brings it up to `wanted` from
     `source`, by the difference of the two manifests; false where the tree is not as it was sealed.
 
-    staging: a directory on the same file system, not there yet. links: the shared paths, unlinked before
-    anything is written. The old release's record says "failed" before its tree goes.
+    links: the shared paths, unlinked before anything is written. The old release's record says "failed"
+    before its tree goes.
     """
     tree = layout.release(old.record.id)
     difference = old.manifest.difference(wanted)
@@ -68,16 +68,10 @@ def recycle(
     steps = [
         "set -e",
         forget,
-        f"rm -rf {quote(target)} {quote(staging)}",
+        f"rm -rf {quote(target)}",
         f"mv {quote(tree)} {quote(target)}",
         shared.unlink(target, sorted({*links, *old.record.shared})),
-        f"cd {quote(source)}",
-        f"mkdir {quote(staging)}",
-        *apply.batches(
-            f"cp -a --parents --reflink=auto -t {quote(staging)} --", (e.path for e in difference.uploads)
-        ),
-        *apply.commands(difference, old.manifest, staging, target),
-        f"cd / && rm -rf {quote(staging)}",
+        *apply.in_place(difference, old.manifest, source, target),
     ]
     body = "\n".join(steps)
     return f"""

@@ -56,6 +56,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     _given: Any = None
     _watchdog: Watchdog | None = None
     _sessions: Sessions | None = None
+    _closed: bool = False
 
     def __init__(self, host: str, rules: Ssh, config: fabric.Config, **kwargs: Any) -> None:
         self.rules = rules
@@ -103,6 +104,9 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                 if told is None:
                     raise
                 raise told from error
+            if self._closed:  # while we connected ahead
+                self.client.close()
+                raise ConnectionFailed("The connection is not needed any more.")
             keepalive = self.rules.keepalive
             self._watchdog = Watchdog(self.transport, keepalive.interval, keepalive.count)
             self._watchdog.start()
@@ -116,6 +120,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
 
     def close(self) -> None:
         """Close for good. Never raises, never waits for the peer."""
+        self._closed = True
         if self._watchdog:
             self._watchdog.stop()
         with contextlib.suppress(*LINK_ERRORS):

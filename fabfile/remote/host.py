@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import fabric
 
+from ..background import background
 from ..errors import HostNotReady
 from ..events import Listener, Note, silent
 from ..settings import Ssh
@@ -53,9 +55,22 @@ class Host:
             lambda: self.note("info", "the server had closed the SFTP channel; it was opened again"),
         )
         self._facts: Facts | None = None
+        self._connecting: Future[None] | None = None
         connection.on_reconnect = lambda cause, seconds: self.note(
             "warn", f"reconnected after {seconds:.1f} s: {cause}"
         )
+
+    def connect_ahead(self) -> None:
+        """Begin to connect; connect() is told how that went."""
+        self._connecting = background(self._open)
+
+    def connect(self) -> None:
+        """Connect, unless we are connected. Raises ConnectionFailed and its kinds."""
+        ahead, self._connecting = self._connecting, None
+        ahead.result() if ahead else self._open()
+
+    def _open(self) -> None:
+        self.connection.persist(lambda: None)
 
     @property
     def facts(self) -> Facts:

@@ -1,13 +1,17 @@
-"""Session channels, with one always opened ahead: a command then costs one round trip instead of two."""
+"""Session channels, with some always opened ahead: a command then costs one round trip instead of two."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Future
 
 import paramiko
 from paramiko.common import cMSG_CHANNEL_REQUEST
 
+from ..background import background
+
+SPARE = 2  # sessions: what two threads need at once
 OPENED_WITHIN = 60.0  # seconds for the server's answer to a channel
 
 
@@ -18,17 +22,17 @@ class Sessions:
         self.transport = transport
         self.timeout = timeout
         self._lock = threading.Lock()
-        self._ahead: Future[paramiko.Channel] | None = None
-        self._scarce = False  # the server allows too few to keep a spare one
+        self._ahead: deque[Future[paramiko.Channel]] = deque()
+        self._spare = SPARE
 
     def take(self) -> paramiko.Channel:
         """An open session, nothing of it used yet. Raises what Transport.open_session raises."""
         with self._lock:
-            ahead, self._ahead = self._ahead, None
+            ahead = self._ahead.popleft() if self._ahead else None
         channel = self._opened(ahead)
-        if not self._scarce:
-            with self._lock:
-                self._ahead = self._ahead or self._ask()
+        with self._lock:
+            while len(self._ahead) < self._spare:
+                self._ahead.append(self._ask())
         return channel
 
     def _opened(self, ahead: Future[paramiko.Channel] | None) -> paramiko.Channel:
@@ -38,21 +42,12 @@ class Sessions:
                 if not channel.closed:
                     return channel
             except paramiko.ChannelException:
-                self._scarce = True
+                self._spare = 0  # the server allows too few
         return self.transport.open_session(timeout=self.timeout)
 
     def _ask(self) -> Future[paramiko.Channel]:
         """paramiko sends the request and waits in one call, so that needs a thread."""
-        answer: Future[paramiko.Channel] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(self.transport.open_session(timeout=self.timeout))
-            except Exception as error:  # noqa: BLE001  (whoever takes the session gets it)
-                answer.set_exception(error)
-
-        threading.Thread(target=ask, name="session", daemon=True).start()
-        return answer
+        return background(lambda: self.transport.open_session(timeout=self.timeout))
 
 
 def request(channel: paramiko.Channel, kind: str, value: bytes) -> None:

@@ -26,6 +26,8 @@ from .sessions import request
 LAST_LINES = 12  # of a failed command's output, shown to the user
 ENGLISH = "LC_ALL=C; export LC_ALL; "  # messages that can be understood here; hooks keep the account's own
 REST = 5.0  # seconds for a closed channel's last bytes
+COMMAND = 24_000  # bytes; RFC 4253, 6.1: packets of 32768 must pass
+LONG_COMMAND = 100_000  # bytes; OpenSSH takes packets of 256 KiB, and Linux arguments of 128 KiB
 POLL = 0.5  # seconds between looks at the deadline while nothing moves
 
 
@@ -162,6 +164,14 @@ class Shell:
             raise failed(what, result)
         return result
 
+    def fits(self, script: str) -> bool:
+        """Whether a script can travel as the command itself. On standard input it costs a round trip more:
+        OpenSSH opens a session's window only when its command has started.
+        """
+        transport = self.connection.transport
+        limit = LONG_COMMAND if transport and "OpenSSH" in transport.remote_version else COMMAND
+        return len(quote(script).encode("utf-8", "surrogateescape")) < limit
+
     def batch(self, parts: Sequence[Part], *, guard: str = "", ended: Ended | None = None) -> list[Result]:
         """Run `parts` in one round trip, however long they are; what each of them left. They must be safe to
         run twice. guard: a script run before all; when it fails nothing else runs.
@@ -170,7 +180,7 @@ class Shell:
         """
         batch = Batch(parts, ended)
         sink = batch.feed if ended else None
-        if fits(batch.script):
+        if self.fits(batch.script):
             result = self.run(guard + batch.script, what=parts[0].what, sink=sink, check=False)
         else:
             script = f"{{ {batch.script}\n}}\n"
@@ -178,13 +188,6 @@ class Shell:
                 f"{guard}sh -s", what=parts[0].what, stdin=lambda: blocks(script), sink=sink, check=False
             )
         return batch.read(result)
-
-
-def fits(script: str) -> bool:
-    """Whether a script can travel as the command itself. On standard input it costs a round trip more:
-    OpenSSH opens a session's window only when its command has started. (RFC 4253, 6.1: 32768 bytes pass.)
-    """
-    return len(quote(script).encode("utf-8", "surrogateescape")) < 24_000
 
 
 def blocks(script: str) -> Iterable[bytes]:

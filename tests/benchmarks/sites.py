@@ -7,8 +7,9 @@ from pathlib import Path
 
 WORDS = [
     "return", "function", "class", "public", "$this->", "import", "from", "def", "self", "if", "else", "=>",
-    "(", ")", "{", "}", ";", "\n", "\n    ", "\n        ", "array", "string", "null", "true", "config", "request",
-    "response", "render", "template", "user", "order", "cache", "0x1f", "3.14", "/* note */", "//", "<div>",
+    "(", ")", "{", "}", ";", "\n", "\n    ", "\n        ", "array", "string", "null", "true", "config",
+    "request", "response", "render", "template", "user", "order", "cache", "0x1f", "3.14", "/* note */", "//",
+    "<div>",
 ]  # fmt: skip
 
 
