@@ -165,9 +165,8 @@ class Building(Work):
 
     def _attempt(self) -> list[str]:
         """Build the release's directory once; the paths in it that are not as they should be."""
-        with self._telling():
-            update = None if self._built_before() else self.upload()
-            seeds = self._upload_seeds()
+        update = None if self._built_before() else self.upload()
+        seeds = self._upload_seeds()
         copied = [self._record_part()]
         copied += self.strategy.parts(self, update) if update is not None else []
         linking = self._linking(seeds)
@@ -190,9 +189,9 @@ class Building(Work):
         return self._judge(said[-len(proving) :], update.digest if update is not None else "")
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _telling(self, known: Known) -> Iterator[None]:
         """Where something is sent, have the record say meanwhile what goes on: --resume looks for it."""
-        if not self.known().difference(self.wanted).uploads:
+        if not (self.record and known.difference(self.wanted).uploads):
             yield
             return
         script = self.guard + self._record_part().script
@@ -223,7 +222,8 @@ class Building(Work):
             self.result.transfer = choice.transfer.name
             place, known = self.strategy.place(self), self.known()
             tally = self._tally(known.difference(self.wanted))
-            update = stage(self.host, place, known, self.source, self.wanted, choice.transfer, tally)
+            with self._telling(known):
+                update = stage(self.host, place, known, self.source, self.wanted, choice.transfer, tally)
             done = update.difference
             self._sent |= {entry.path for entry in done.written}
             self._count(done)

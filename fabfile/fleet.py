@@ -121,6 +121,7 @@ def rollback(
     settings.require("deploy_to")
     owner, halt = lock.me("fab rollback"), threading.Event()
     with opened(settings, targets, listener, config) as hosts:
+        _connect_ahead(hosts)
         fleet = _Fleet([Rollback(host, settings, owner, halt) for host in hosts], halt)
         if plan:
             failed = fleet.each(Rollback.look) or fleet.try_all(lambda: _common_target(fleet, to))
@@ -343,6 +344,11 @@ def _listing(work: Work) -> Listing:
     return listing
 
 
+def _connect_ahead(hosts: Sequence[Host]) -> None:
+    for host in hosts[:AT_ONCE]:
+        host.connect_ahead()
+
+
 @contextlib.contextmanager
 def _source(
     settings: Settings, listener: Listener, hosts: Sequence[Host], *, build: bool
@@ -352,8 +358,7 @@ def _source(
     """
     if build:
         _build_locally(settings, listener)
-    for host in hosts[:AT_ONCE]:
-        host.connect_ahead()
+    _connect_ahead(hosts)
     chosen = settings.source
     assert chosen is not None
     with source.opened(

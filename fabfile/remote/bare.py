@@ -155,7 +155,8 @@ class BareSftp:
         self.channel.settimeout(timeout)
         with deadline(self.channel, timeout, "the SFTP subsystem did not answer"):
             self.channel.invoke_subsystem("sftp")
-            self.channel.sendall(struct.pack(">IBI", 5, CMD_INIT, SFTP_VERSION))
+            with contextlib.suppress(OSError):  # one that has ended already: what is read says how
+                self.channel.sendall(struct.pack(">IBI", 5, CMD_INIT, SFTP_VERSION))
             self._greet()
 
     def _greet(self) -> None:
