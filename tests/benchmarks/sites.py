@@ -39,7 +39,8 @@ class Site:
 
     def _text(self, size: int) -> bytes:
         if size > 1 << 24:  # one large file is what doesn't compress: an archive, a film
-            return random.Random(size).randbytes(size)
+            one = random.Random(size).randbytes(1 << 24)
+            return b"".join(bytes((number,)) + one[1:] for number in range(size >> 24))
         start = self.random.randrange(len(self.corpus) // 2)
         text = self.corpus[start : start + size]
         while len(text) < size:
