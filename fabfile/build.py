@@ -51,6 +51,7 @@ class Building(Work):
         self.record: Record | None = None
         self.resumed = False
         self._known: Known | None = None
+        self._difference: tuple[Known, Difference] | None = None
         self._sent: frozenset[str] = frozenset()  # the paths that this deployment has written
 
     @property
@@ -87,6 +88,13 @@ class Building(Work):
         if self._known is None:
             self._known = self.strategy.known(self)
         return self._known
+
+    def difference(self) -> Difference:
+        """What that directory lacks of the source."""
+        known = self.known()
+        if self._difference is None or self._difference[0] is not known:
+            self._difference = (known, known.difference(self.wanted))
+        return self._difference[1]
 
     def place(self, target: str, state: str, base: str = "") -> Place:
         """A directory to upload into, and where the upload is gathered."""
@@ -177,6 +185,7 @@ class Building(Work):
             "link": lambda _: count(len(self.shared), "shared path"),
             "verify": lambda _: count(len(self.wanted), "path"),
         }
+        expected = background(lambda: proof.expected_shape(self.wanted))
         with steps.running():
             try:
                 # One job for all: it goes on without us, and costs one round trip.
@@ -186,12 +195,13 @@ class Building(Work):
             except CommandFailed as error:
                 raise self._not_copied(error) from error
         self._note_copy(said[: len(copied)])
-        return self._judge(said[-len(proving) :], update.digest if update is not None else "")
+        digest = update.digest if update is not None else ""
+        return self._judge(said[-len(proving) :], expected.result(), digest)
 
     @contextmanager
-    def _telling(self, known: Known) -> Iterator[None]:
+    def _telling(self, difference: Difference) -> Iterator[None]:
         """Where something is sent, have the record say meanwhile what goes on: --resume looks for it."""
-        if not (self.record and known.difference(self.wanted).uploads):
+        if not (self.record and difference.uploads):
             yield
             return
         script = self.guard + self._record_part().script
@@ -220,10 +230,12 @@ class Building(Work):
         with self.step("upload") as tell:
             choice = transfers.choose(self.host, self.settings.transfer)
             self.result.transfer = choice.transfer.name
-            place, known = self.strategy.place(self), self.known()
-            tally = self._tally(known.difference(self.wanted))
-            with self._telling(known):
-                update = stage(self.host, place, known, self.source, self.wanted, choice.transfer, tally)
+            place, difference = self.strategy.place(self), self.difference()
+            with self._telling(difference):
+                update = stage(
+                    self.host, place, self.known(), self.source, self.wanted, difference,
+                    choice.transfer, self._tally(difference),
+                )  # fmt: skip
             done = update.difference
             self._sent |= {entry.path for entry in done.written}
             self._count(done)
@@ -299,9 +311,11 @@ class Building(Work):
             f"{self.layout.incoming}/{self.id}.seeds", f"{self.layout.incoming}/{self.id}.seeds.part"
         )
         transfer = transfers.choose(self.host, self.settings.transfer).transfer
+        wanted = Manifest(entries)
         update = stage(
-            self.host, place, Known(), self.source, Manifest(entries), transfer, lambda files, size: None
-        )
+            self.host, place, Known(), self.source, wanted, Known().difference(wanted), transfer,
+            lambda files, size: None,
+        )  # fmt: skip
         self._count(update.difference)
         return update
 
@@ -319,13 +333,12 @@ class Building(Work):
             Part("Sealing the release", proof.seal(self.directory)),
         ]
 
-    def _judge(self, said: list[Result], digest: str) -> list[str]:
+    def _judge(self, said: list[Result], expected: str, digest: str) -> list[str]:
         """What is wrong, by the digests; where they are not as expected, by looking at everything."""
         files, _ = self._files_to_read()
         if len(said) == 3:
             shape, content, seal = (result.text.strip() for result in said)
-            same = shape == proof.expected_shape(self.wanted)
-            if same and (not files or content == proof.expected_content(files)):
+            if shape == expected and (not files or content == proof.expected_content(files)):
                 if self.record and self.strategy.name == "cache":
                     self.record = replace(self.record, manifest=digest, seal=seal)
                 return []

@@ -56,7 +56,7 @@ class Deployment(Building):
 
     def check_room(self) -> None:
         """Refuse what can't fit, before anything is uploaded."""
-        difference = self.known().difference(self.wanted)
+        difference = self.difference()
         space = self.state.space
         if space is None:
             return
@@ -88,7 +88,7 @@ class Deployment(Building):
         """What a deployment would do. Changes nothing."""
         self.look()
         with self.step("compare"):
-            self.result.plan = self.known().difference(self.wanted)
+            self.result.plan = self.difference()
 
     def prepare(self, release: str) -> None:
         """Build the release and prove it, unseen by anybody."""

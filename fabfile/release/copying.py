@@ -50,7 +50,17 @@ def mode_used(said: str) -> str:
 
 
 def _full(host: Host, source: str, target: str) -> str:
-    return f"cp -a {quote(source)} {quote(target)}"
+    """One process a core, where the host can: directories, then what is in them, then their times."""
+    facts = host.facts
+    if facts.cores < 2 or not facts.find_printf or not host.has("tar"):
+        return f"cp -a {quote(source)} {quote(target)}"
+    there = quote(target)
+    return (
+        f"unset TAR_OPTIONS && mkdir {there} && cd {quote(source)} && "
+        f"find . -mindepth 1 -type d -print0 | (cd {there} && xargs -0 -r mkdir -p --) && "
+        f"find . ! -type d -print0 | xargs -0 -r -P {facts.cores} -n 500 cp -a --parents -t {there} -- && "
+        f"find . -type d -print0 | tar -c --no-recursion --null -T - -f - | tar -x -p -C {there} -f -"
+    )
 
 
 def recycle(

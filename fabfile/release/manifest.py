@@ -9,16 +9,18 @@ carriage return are escaped.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 HEADER = "switchover manifest 1"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ODD = re.compile(r"[\\\t\n\r]")
 _PLAIN = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One path of a tree; `path` is relative, with /; bytes that aren't UTF-8 are surrogates."""
 
     path: str
@@ -156,7 +158,7 @@ class Known:
 
 def escape(text: str) -> str:
     """Make `text` fit into one field of one line."""
-    return text.translate(_ESCAPES)
+    return text.translate(_ESCAPES) if _ODD.search(text) else text
 
 
 def unescape(text: str) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import threading
 import zlib
 from pathlib import Path
 
@@ -30,17 +31,17 @@ def keep_manifest(text: bytes) -> str:
     return digest
 
 
-def digests(root: Path) -> dict[str, tuple[str, str]]:
-    """By path below `root`: what lstat said of a file (see Stamp), and its sha256 at that time."""
-    data = _read(_of_source(root)) or b""
-    rows = (row.split("\t", 2) for row in data.decode("utf-8", "surrogateescape").split("\0") if row)
-    return {path: (stamp, digest) for stamp, digest, path in rows}
+def digests(root: Path) -> dict[str, str]:
+    """By path below `root`: what lstat said of a file, a tab, and its sha256 at that time."""
+    data = (_read(_of_source(root)) or b"").decode("utf-8", "surrogateescape")
+    rows = (row.partition("\0") for row in data.split("\0\0") if row)
+    return {path: told for path, _, told in rows}
 
 
-def keep_digests(root: Path, found: dict[str, tuple[str, str]]) -> None:
+def keep_digests(root: Path, found: dict[str, str]) -> None:
     """Remember these for the next scan."""
-    rows = (f"{stamp}\t{digest}\t{path}" for path, (stamp, digest) in found.items())
-    _write(_of_source(root), "\0".join(rows).encode("utf-8", "surrogateescape"))
+    rows = (f"{path}\0{told}" for path, told in found.items())
+    _write(_of_source(root), "\0\0".join(rows).encode("utf-8", "surrogateescape"))
 
 
 def _folder() -> Path:
@@ -63,6 +64,11 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """In a thread: packing takes as long as a round trip. The process does not end before it is done."""
+    threading.Thread(target=_pack, args=(path, data), name="remember").start()
+
+
+def _pack(path: Path, data: bytes) -> None:
     fresh = path.with_suffix(f".{secrets.token_hex(4)}")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -72,9 +78,10 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    newest = sorted(((p.stat().st_mtime, p) for p in folder.iterdir()), reverse=True)
+    """Another process may do the same; whoever fails leaves the rest for the next time."""
+    newest = sorted(((p.stat().st_mtime, p.stat().st_size, p) for p in folder.iterdir()), reverse=True)
     total = 0
-    for _, path in newest:
-        total += path.stat().st_size
+    for _, size, path in newest:
+        total += size
         if total > ROOM:
             path.unlink(missing_ok=True)

@@ -114,97 +114,105 @@ def scan(root: Path, exclude: Sequence[str], shared: Iterable[str], revision: st
         )
     from pathspec import GitIgnoreSpec  # here, because only what reads a source needs it
 
-    found = dict(_walk(root, GitIgnoreSpec.from_lines(exclude)))
-    digests = _digests(root, found, remember=revision is None)
-    manifest, seeds = _split([_entry(root, path, info, digests) for path, info in found.items()], set(shared))
+    entries = _Scan(root, GitIgnoreSpec.from_lines(exclude), remember=revision is None).run()
+    manifest, seeds = _split(entries, tuple(shared))
     _refuse_odd(manifest, seeds, shared)
     tree = manifest.revision()
     return Source(root, manifest, seeds, revision or tree, tree)
 
 
-def _walk(root: Path, excluded: GitIgnoreSpec, folder: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    try:
-        found = sorted(os.scandir(root / folder), key=lambda item: item.name)
-        for item in found:
-            path = posixpath.join(folder, item.name)
-            info = item.stat(follow_symlinks=False)
-            is_dir = stat.S_ISDIR(info.st_mode)
-            if excluded.patterns and excluded.match_file(path + "/" if is_dir else path):
-                continue
-            yield path, info
-            if is_dir:
-                yield from _walk(root, excluded, path)
-    except OSError as error:
-        raise SourceError(f"{folder or root} can't be read.", str(error), "Check its permissions.") from error
+class _Scan:
+    """One reading of a folder. remember: files that lstat shows as they were are not read again."""
 
-
-def _digests(root: Path, found: dict[str, os.stat_result], *, remember: bool) -> dict[str, str]:
-    """The sha256 of every file: of those that lstat shows as they were, from memory."""
-    now = time.time_ns()
-    files = {path: info for path, info in found.items() if stat.S_ISREG(info.st_mode)}
-    stamps = {path: _stamp(info) for path, info in files.items()}
-    before = remembered.digests(root) if remember else {}
-    unknown = [path for path in files if before.get(path, ("", ""))[0] != stamps[path]]
-    slices = [unknown[i : i + SLICE] for i in range(0, len(unknown), SLICE)]
-    digests = {path: before[path][1] for path in files.keys() - unknown}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for some, read in zip(
-            slices, pool.map(lambda paths: [_read(root, p) for p in paths], slices), strict=True
-        ):
-            digests.update(zip(some, read, strict=True))
-    if remember:
+    def __init__(self, root: Path, excluded: GitIgnoreSpec, *, remember: bool) -> None:
+        self.root = str(root)
+        self.excluded = excluded if list(excluded.patterns) else None
+        self.remember = remember
+        self.before = remembered.digests(root) if remember else {}
+        self.after: dict[str, str] = {}
+        self.entries: list[Entry] = []
+        self.unread: list[tuple[int, str]] = []  # where in `entries`, and the file's stamp
         # What was written this moment may be written again within the same tick of the clock.
-        settled = {p for p, i in files.items() if max(i.st_mtime_ns, i.st_ctime_ns) < now - SETTLED}
-        after = {path: (stamps[path], digests[path]) for path in files if path in settled}
-        if after != before:
-            remembered.keep_digests(root, after)
-    return digests
+        self.settled = time.time_ns() - SETTLED
 
+    def run(self) -> list[Entry]:
+        """The entries. Raises SourceError."""
+        self._folder("")
+        self._read_all()
+        if self.remember and self.after != self.before:
+            remembered.keep_digests(Path(self.root), self.after)
+        return self.entries
 
-def _stamp(info: os.stat_result) -> str:
-    """What changes when a file's content does."""
-    return f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino} {info.st_dev}"
-
-
-def _read(root: Path, path: str) -> str:
-    try:
-        with open(f"{root}/{path}", "rb") as file:  # noqa: PTH123  (100,000 Paths take their time)
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _entry(root: Path, path: str, info: os.stat_result, digests: dict[str, str]) -> Entry:
-    mtime = max(0, int(info.st_mtime))
-    if stat.S_ISLNK(info.st_mode):
+    def _folder(self, folder: str) -> None:
         try:
-            target = os.readlink(root / path)  # noqa: PTH115  (pathlib would turn ./b and b/ into b)
+            found = sorted(os.scandir(f"{self.root}/{folder}"), key=lambda item: item.name)
+            for item in found:
+                path = f"{folder}/{item.name}" if folder else item.name
+                info = item.stat(follow_symlinks=False)
+                is_dir = stat.S_ISDIR(info.st_mode)
+                if self.excluded and self.excluded.match_file(path + "/" if is_dir else path):
+                    continue
+                self._note(path, info)
+                if is_dir:
+                    self._folder(path)
         except OSError as error:
-            raise _unreadable(path, error) from error
-        return Entry(path, "link", 0o777, 0, mtime, target)
-    if stat.S_ISDIR(info.st_mode):
-        # The owner can enter and change every directory: else it could be neither updated nor deleted.
-        return Entry(path, "dir", (info.st_mode & 0o777) | 0o700, 0, mtime)
-    if stat.S_ISREG(info.st_mode):
-        return Entry(path, "file", stat.S_IMODE(info.st_mode), info.st_size, mtime, digests[path])
-    return Entry(path, "special", 0)
+            what = folder or self.root
+            raise SourceError(f"{what} can't be read.", str(error), "Check its permissions.") from error
+
+    def _note(self, path: str, info: os.stat_result) -> None:
+        mode, mtime = info.st_mode, max(0, int(info.st_mtime))
+        if stat.S_ISREG(mode):
+            entry = Entry(path, "file", stat.S_IMODE(mode), info.st_size, mtime, self._digest(path, info))
+        elif stat.S_ISDIR(mode):
+            # The owner can enter and change every directory: else it could be neither updated nor deleted.
+            entry = Entry(path, "dir", (mode & 0o777) | 0o700, 0, mtime)
+        elif stat.S_ISLNK(mode):
+            # Not by pathlib, which would turn ./b and b/ into b.
+            entry = Entry(path, "link", 0o777, 0, mtime, os.readlink(f"{self.root}/{path}"))  # noqa: PTH115
+        else:
+            entry = Entry(path, "special", 0)
+        self.entries.append(entry)
+
+    def _digest(self, path: str, info: os.stat_result) -> str:
+        """From memory; "" where it has to be read."""
+        stamp = f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino} {info.st_dev}"
+        known = self.before.get(path, "")
+        if known.startswith(f"{stamp}\t"):
+            self.after[path] = known
+            return known[len(stamp) + 1 :]
+        settled = max(info.st_mtime_ns, info.st_ctime_ns) < self.settled
+        self.unread.append((len(self.entries), stamp if settled else ""))
+        return ""
+
+    def _read_all(self) -> None:
+        slices = [self.unread[i : i + SLICE] for i in range(0, len(self.unread), SLICE)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for some, read in zip(slices, pool.map(self._read, slices), strict=True):
+                for (at, stamp), digest in zip(some, read, strict=True):
+                    entry = self.entries[at] = self.entries[at]._replace(content=digest)
+                    if stamp:
+                        self.after[entry.path] = f"{stamp}\t{digest}"
+
+    def _read(self, some: list[tuple[int, str]]) -> list[str]:
+        digests = []
+        for at, _ in some:
+            path = self.entries[at].path
+            try:
+                with open(f"{self.root}/{path}", "rb") as file:  # noqa: PTH123  (Paths take their time)
+                    digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+            except OSError as error:
+                raise _unreadable(path, error) from error
+        return digests
 
 
 def _unreadable(path: str, error: OSError) -> SourceError:
     return SourceError(f"{path!r} can't be read.", str(error), "Check its permissions, or exclude it.")
 
 
-def _split(entries: list[Entry], shared: set[str]) -> tuple[Manifest, Manifest]:
+def _split(entries: list[Entry], shared: tuple[str, ...]) -> tuple[Manifest, Manifest]:
     """Apart: what goes into releases, and what lies at or under a shared path."""
-
-    def is_shared(path: str) -> bool:
-        while path:
-            if path in shared:
-                return True
-            path = posixpath.dirname(path)
-        return False
-
-    seeds = [entry for entry in entries if is_shared(entry.path)]
+    below = tuple(f"{path}/" for path in shared)
+    seeds = [entry for entry in entries if entry.path in shared or entry.path.startswith(below)]
     theirs = {entry.path for entry in seeds}
     return Manifest(e for e in entries if e.path not in theirs), Manifest(seeds)
 

@@ -59,10 +59,18 @@ class Update:
 
 
 def stage(
-    host: Host, place: Place, known: Known, source: Source, wanted: Manifest, transfer: Transfer, tally: Tally
+    host: Host,
+    place: Place,
+    known: Known,
+    source: Source,
+    wanted: Manifest,
+    difference: Difference,
+    transfer: Transfer,
+    tally: Tally,
 ) -> Update:
-    """Send what `place` lacks of `wanted` into its staging directory; what is to be done there then."""
-    difference = known.difference(wanted)
+    """Send what `place` lacks of `wanted`, which is `difference`, into its staging directory; what is to be
+    done there then.
+    """
     if difference.uploads:
         fill(host, transfer, source, difference.uploads, place, tally)
     anew = known.manifest is None
