@@ -277,7 +277,7 @@ class Building(Work):
         good = [r for r in self.doomed() if r.state == records.GOOD and r.id in self.state.directories]
         if not good or not good[0].seal:
             return None
-        known = state.known(self.host, self.layout.state_of(good[0].id), Kept(good[0].manifest))
+        known = state.known(self.host, self.layout.state_of(good[0].id), Kept(good[0].manifest), self.wanted)
         return copying.Old(good[0], known.manifest) if known.manifest else None
 
     def _linking(self, seeds: Update | None) -> list[Part]:

@@ -100,9 +100,11 @@ def _escaped(path: str) -> tuple[str, str]:
 
 def _digest(lines: Iterable[str]) -> str:
     """Of the lines as `sort` puts them: a newline in a name makes two of one."""
-    text = "\n".join(lines).encode("utf-8", "surrogateescape")
-    joined = b"".join(line + b"\n" for line in sorted(text.split(b"\n"))) if text else b""
-    return hashlib.sha256(joined).hexdigest()
+    encoded = (line.encode("utf-8", "surrogateescape") for line in lines)
+    digest = hashlib.sha256()
+    for part in sorted(part for line in encoded for part in line.split(b"\n")):
+        digest.update(part + b"\n")
+    return digest.hexdigest()
 
 
 def _literal(path: str) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import secrets
 import threading
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOM = 200 << 20  # bytes kept; what was used longest ago goes first
@@ -27,21 +29,23 @@ def manifest(digest: str) -> bytes | None:
 def keep_manifest(text: bytes) -> str:
     """Remember a manifest; the sha256 of its text."""
     digest = hashlib.sha256(text).hexdigest()
-    _write(_folder() / f"{digest}.manifest", text)
+    _write(_folder() / f"{digest}.manifest", [text])
     return digest
 
 
 def digests(root: Path) -> dict[str, str]:
     """By path below `root`: what lstat said of a file, a tab, and its sha256 at that time."""
-    data = (_read(_of_source(root)) or b"").decode("utf-8", "surrogateescape")
-    rows = (row.partition("\0") for row in data.split("\0\0") if row)
-    return {path: told for path, _, told in rows}
+    found = {}
+    for raw in io.BytesIO(_read(_of_source(root)) or b""):
+        path, _, told = raw.decode("utf-8", "surrogateescape").rstrip("\n").partition("\0")
+        found[path] = told
+    return found
 
 
 def keep_digests(root: Path, found: dict[str, str]) -> None:
-    """Remember these for the next scan."""
-    rows = (f"{path}\0{told}" for path, told in found.items())
-    _write(_of_source(root), "\0\0".join(rows).encode("utf-8", "surrogateescape"))
+    """Remember these for the next scan; names with a newline are read again each time."""
+    rows = (f"{path}\0{told}\n" for path, told in found.items() if "\n" not in path)
+    _write(_of_source(root), (row.encode("utf-8", "surrogateescape") for row in rows))
 
 
 def _folder() -> Path:
@@ -63,16 +67,20 @@ def _read(path: Path) -> bytes | None:
     return data
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, blocks: Iterable[bytes]) -> None:
     """In a thread: packing takes as long as a round trip. The process does not end before it is done."""
-    threading.Thread(target=_pack, args=(path, data), name="remember").start()
+    threading.Thread(target=_pack, args=(path, blocks), name="remember").start()
 
 
-def _pack(path: Path, data: bytes) -> None:
+def _pack(path: Path, blocks: Iterable[bytes]) -> None:
     fresh = path.with_suffix(f".{secrets.token_hex(4)}")
+    packer = zlib.compressobj(1)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh.write_bytes(zlib.compress(data, 1))
+        with fresh.open("wb") as file:
+            for block in blocks:
+                file.write(packer.compress(block))
+            file.write(packer.flush())
         fresh.replace(path)
         _make_room(path.parent)
 

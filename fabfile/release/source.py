@@ -139,7 +139,7 @@ class _Scan:
         """The entries. Raises SourceError."""
         self._folder("")
         self._read_all()
-        if self.remember and self.after != self.before:
+        if self.remember and (self.unread or self.before):
             remembered.keep_digests(Path(self.root), self.after)
         return self.entries
 
@@ -176,7 +176,7 @@ class _Scan:
     def _digest(self, path: str, info: os.stat_result) -> str:
         """From memory; "" where it has to be read."""
         stamp = f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino} {info.st_dev}"
-        known = self.before.get(path, "")
+        known = self.before.pop(path, "")
         if known.startswith(f"{stamp}\t"):
             self.after[path] = known
             return known[len(stamp) + 1 :]

@@ -103,16 +103,16 @@ def parse(result: Result, what: str) -> State:
     )
 
 
-def known(host: Host, folder: str, kept: Kept | None) -> Known:
+def known(host: Host, folder: str, kept: Kept | None, like: Manifest | None = None) -> Known:
     """What a directory holds, by the manifest kept for it in `folder`. `kept`, where it is given, is what the
-    state says of it; a manifest that we have met before is then not read again.
+    state says of it; a manifest that we have met before is then not read again. like: see Manifest.loads.
     """
     if kept and kept.digest and (data := remembered.manifest(kept.digest)):
-        return Known(Manifest.loads(data), kept.doubtful, kept.digest)
-    return read_manifest(host, folder)
+        return Known(Manifest.loads(data, like), kept.doubtful, kept.digest)
+    return read_manifest(host, folder, like)
 
 
-def read_manifest(host: Host, folder: str) -> Known:
+def read_manifest(host: Host, folder: str, like: Manifest | None = None) -> Known:
     """Read the manifest kept in `folder` (none, or a damaged one: nothing is known)."""
     name, doubt = quote(f"{folder}/manifest"), quote(f"{folder}/touched")
     pack = "gzip -c" if host.has("gzip") else "cat"
@@ -129,7 +129,7 @@ def read_manifest(host: Host, folder: str) -> Known:
     doubtful, _, text = data.partition(b"\x1e")
     paths = doubtful.decode("utf-8", "surrogateescape").split("\n")[:-1]
     try:
-        manifest = Manifest.loads(text)
+        manifest = Manifest.loads(text, like)
     except ValueError:
         return Known()
     return Known(manifest, frozenset(unescape(path) for path in paths), remembered.keep_manifest(text))

@@ -76,7 +76,7 @@ class CacheStrategy:
         """See Strategy.known."""
         if build.from_scratch:
             return Known()
-        return state.known(build.host, build.layout.cache_state, build.kept("cache"))
+        return state.known(build.host, build.layout.cache_state, build.kept("cache"), build.wanted)
 
     def place(self, build: Build) -> Place:
         """See Strategy.place."""
@@ -97,7 +97,7 @@ class PreviousStrategy:
         """See Strategy.known."""
         if build.live is None or build.live_directory is None or build.from_scratch:
             return Known()
-        known = state.known(build.host, build.layout.state_of(build.live), build.kept("live"))
+        known = state.known(build.host, build.layout.state_of(build.live), build.kept("live"), build.wanted)
         if known.manifest is None:
             # Not built by us: keep what it has beside the source, and send all of the source.
             return Known(Manifest(), frozenset(entry.path for entry in build.wanted))
