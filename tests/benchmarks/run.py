@@ -359,7 +359,7 @@ PAGE = """# Performance
 Written by `inv bench`; {machine}.
 
 Client and server share the machine, over loopback or through a proxy that adds {rtt:.0f} ms of round trip.
-Each pair was measured in turns, {rounds} times unless the script says otherwise (tests/benchmarks/run.py);
+Each pair was measured in turns, {rounds} times (tests/benchmarks/run.py);
 the figures are medians, and only their ratio means something elsewhere. Every check is on. `rsync + ssh` is
 `rsync -a --delete` into a cache and one ssh that copies it and switches; it removes no old release.
 The site, where nothing else is said: {files:,} files, {size} MB.
@@ -374,6 +374,20 @@ The site, where nothing else is said: {files:,} files, {size} MB.
 """
 
 
+def write(bench: Bench) -> None:
+    """docs/performance.md, as far as it was measured."""
+    page = PAGE.format(
+        machine=machine(),
+        rtt=RTT * 1000,
+        rounds=bench.rounds,
+        files=FILES,
+        size=SIZE >> 20,
+        rows="\n".join(pair.row() for pair in bench.pairs),
+        notes="\n".join(f"- {note}" for note in bench.notes),
+    )
+    (REPOSITORY / "docs/performance.md").write_text(page)
+
+
 def main() -> None:
     """Run all, or what is named."""
     parts: dict[str, Callable[[Bench], None]] = {
@@ -381,8 +395,8 @@ def main() -> None:
         "slow": lambda bench: websites(bench, RTT),
         "fast": lambda bench: websites(bench, 0.0),
         "large": one_large_file,
-        "many": many_files,
         "reflinks": reflinks,
+        "many": many_files,
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each of a pair is measured")
@@ -394,16 +408,11 @@ def main() -> None:
         for name, part in parts.items():
             if not options.only or name in options.only:
                 part(bench)
+                if not options.only:
+                    write(bench)
         if not options.only or "curves" in options.only:
             found = curves.measure(bench.home, max(1, options.rounds // 2))
             curves.draw(found, REPOSITORY / "docs/performance.svg")
-        if not options.only:
-            page = PAGE.format(
-                machine=machine(), rtt=RTT * 1000, rounds=options.rounds, files=FILES, size=SIZE >> 20,
-                rows="\n".join(pair.row() for pair in bench.pairs),
-                notes="\n".join(f"- {note}" for note in bench.notes),
-            )  # fmt: skip
-            (REPOSITORY / "docs/performance.md").write_text(page)
     missed = [pair.what for pair in bench.pairs if not pair.met]
     print(f"missed: {', '.join(missed) or 'nothing'}")
     sys.exit(0)
