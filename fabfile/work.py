@@ -230,10 +230,10 @@ class Work:
         parts left.
         """
         steps = Steps(self, [step] * len(parts) + ["unlock"])
-        self.lease.stop()
         unlocking = Part("Unlocking", self._unlocking)
         with steps.running():
             results = self.host.shell.batch([*parts, unlocking], guard=self.guard, ended=steps.ended)
+        self.lease.stop()  # not before: to remove a large release takes longer than a lease
         self.lock.number = None
         return results[:-1]
 
