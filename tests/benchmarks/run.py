@@ -385,7 +385,9 @@ def write(bench: Bench) -> None:
         rows="\n".join(pair.row() for pair in bench.pairs),
         notes="\n".join(f"- {note}" for note in bench.notes),
     )
-    (REPOSITORY / "docs/performance.md").write_text(page)
+    folder = REPOSITORY / "docs"
+    folder.mkdir(exist_ok=True)
+    (folder / "performance.md").write_text(page)
 
 
 def main() -> None:
