@@ -250,9 +250,8 @@ def many_files(bench: Bench) -> None:
 
         bench.pair("100,000 files, the first upload", upload, "rsync -e ssh", rsync, 0.9,
                    unit="files/s", more_is_better=True, rounds=min(bench.rounds, 3))  # fmt: skip
-        bench.note(
-            f"peak memory of the client, first upload of 100,000 files: {ours.last.memory / 1e6:.0f} MB"
-        )
+        ours.afresh()
+        _memory(bench, ours, "first upload of 100,000 files")
         theirs.deploy()
         for _ in range(3):
             ours.deploy()
