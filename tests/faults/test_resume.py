@@ -57,10 +57,13 @@ def test_a_killed_upload_is_gone_on_with(project: Project, network: Proxy, trans
         pytest.skip("rsync or ssh is not installed")
     size = write_big_source(project)
     project.configure(ssh=PATIENT, transfer=transfer)
+    network.freeze_after(LARGE // 2)
     with project.start("deploy", hosts=project.address(network.port)) as running:
-        eventually(lambda: network.uploaded > LARGE // 2, "half of it is uploaded")
+        eventually(lambda: network.frozen, "half of it is uploaded")
         end_processes([running.process.pid, *descendants(running.process.pid)])  # rsync is one of them
         assert running.process.wait(10) == -9
+    network.cut()
+    network.thaw()
     eventually(lambda: network.open_connections == 0, "its connections are gone")
     first = network.uploaded
     assert first < 0.9 * size, "it was killed too late"
@@ -77,10 +80,13 @@ def test_a_part_of_another_content_is_not_gone_on_with(project: Project, network
     """What lies there of a large file is of another content (a damaged disk): it is sent whole, and right."""
     write_big_source(project)
     project.configure(ssh=PATIENT, transfer="stream")
+    network.freeze_after(LARGE // 2)
     with project.start("deploy", hosts=project.address(network.port)) as running:
-        eventually(lambda: network.uploaded > LARGE // 2, "half of it is uploaded")
+        eventually(lambda: network.frozen, "half of it is uploaded")
         running.kill()
         running.process.wait(10)
+    network.cut()
+    network.thaw()
     eventually(lambda: network.open_connections == 0, "its connections are gone")
     (part,) = (project.deploy_to / ".switchover/incoming").glob("*/m/large.bin")
     eventually(lambda: not detached_from(project.server.port), "nobody writes to it any more")

@@ -54,6 +54,7 @@ class Proxy:
         self.frozen = False
         self._budget: int | None = None  # client bytes until the next cut
         self._budget_again: int | None = None
+        self._freezing_at: int | None = None  # of `uploaded`
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
@@ -95,6 +96,14 @@ class Proxy:
                 link.regulate()
 
         self._on_loop(hold)
+
+    def freeze_after(self, count: int) -> None:
+        """Freeze as soon as `count` client bytes have passed from now on, or a few more."""
+
+        def arm() -> None:
+            self._freezing_at = self.uploaded + count
+
+        self._on_loop(arm)
 
     def thaw(self) -> None:
         """Go on where freeze() stopped; nothing is lost."""
@@ -188,6 +197,12 @@ class Proxy:
     def forget(self, link: _Link) -> None:
         """A link has ended."""
         self._links.discard(link)
+
+    def passed(self, size: int) -> None:
+        """Client bytes have reached their target."""
+        self.uploaded += size
+        if self._freezing_at is not None and self.uploaded >= self._freezing_at:
+            self.frozen, self._freezing_at = True, None
 
     def spend(self, size: int) -> tuple[int, bool]:
         """How many of `size` client bytes may pass, and whether the connection is cut after them."""
@@ -368,7 +383,7 @@ class _Flow:
             target.write(data)
             return False
         allowed, cut = proxy.spend(len(data))
-        proxy.uploaded += allowed
+        proxy.passed(allowed)
         target.write(data[:allowed])
         if cut:
             self.link.reset()
