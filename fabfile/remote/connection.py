@@ -22,6 +22,7 @@ from ..errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, Hos
 from ..settings import Ssh
 from . import host_keys, ssh_config
 from .sessions import Sessions
+from .transport import Transport
 from .watchdog import Watchdog
 
 T = TypeVar("T")
@@ -29,13 +30,10 @@ T = TypeVar("T")
 # What the transport may raise when the link dies under it.
 LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 
-# GCM is half as fast again as CTR (measured on loopback), and paramiko would choose CTR.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 # paramiko logs what it also raises; where nobody has set logging up, that would be tracebacks on stderr.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 NOTICE = 1.0  # seconds
-NEVER_REKEY = 1 << 44  # bytes; paramiko deadlocks when it re-keys while other channels are busy
 
 
 class Connection(fabric.Connection):  # type: ignore[misc]
@@ -87,7 +85,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         if answer.identities_only:
             wanted.setdefault("look_for_keys", False)
             wanted.setdefault("allow_agent", False)
-        wanted["transport_factory"] = _transport
+        wanted["transport_factory"] = Transport
         return wanted
 
     def open(self) -> None:
@@ -233,19 +231,6 @@ def _jump(hops: tuple[str, ...], rules: Ssh, config: fabric.Config) -> Connectio
         gateway = Connection(hop, rules, config, gateway=gateway)
     assert isinstance(gateway, Connection)
     return gateway
-
-
-def _transport(sock: Any, **kwargs: Any) -> paramiko.Transport:
-    """A Transport with GCM first, no Nagle, and no re-keying."""
-    transport = paramiko.Transport(sock, **kwargs)
-    options = transport.get_security_options()
-    offered = options.ciphers
-    options.ciphers = [c for c in CIPHERS if c in offered] + [c for c in offered if c not in CIPHERS]
-    transport.packetizer.REKEY_BYTES = NEVER_REKEY
-    if isinstance(sock, socket.socket):  # through a gateway it is a Channel
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return transport
 
 
 def _explain(error: BaseException, connection: Connection) -> ConnectionFailed | None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,20 +33,24 @@ def timed(words: list[str], cwd: Path, **environment: str) -> Run:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "SSH_"))}
     started = time.monotonic()
     with (cwd / "out").open("w+") as out, (cwd / "err").open("w+") as err:
-        done = subprocess.run(
+        process = subprocess.Popen(
             words,
             cwd=cwd,
             env={**inherited, **environment},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            timeout=LIMIT,
         )
+        # wait(timeout) would look every 50 ms only.
+        bound = threading.Timer(LIMIT, process.kill)
+        bound.start()
+        status = process.wait()
         seconds = time.monotonic() - started
+        bound.cancel()
         out.seek(0)
         err.seek(0)
-        if done.returncode:
-            raise RuntimeError(f"{words[0]} -> {done.returncode}\n{out.read()}\n{err.read()[-2000:]}")
+        if status:
+            raise RuntimeError(f"{words[0]} -> {status}\n{out.read()}\n{err.read()[-2000:]}")
         return Run(seconds, out.read())
 
 

@@ -191,7 +191,7 @@ def _round_trips(bench: Bench, link: Link, what: str, command: Time, goal: int) 
     bench.note(f"round trips, {what}: {total - CONNECTING} after the connection is up (goal: at most {goal})")
 
 
-CONNECTING = 4  # round trips until a login with a key is granted: greetings, key exchange, service, key
+CONNECTING = 3  # round trips until a login with a key is granted: greetings, key exchange, service and key
 
 
 def starting(bench: Bench) -> None:

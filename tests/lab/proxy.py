@@ -35,7 +35,8 @@ class Proxy:
     uploaded, downloaded: bytes passed on from client to server, and back.
     round_trips: the longest chain of question and answer on one connection: the client has spoken once more
                  after it heard what the server said after it heard the client. What overlaps counts once,
-                 and how fast the machine is does not matter.
+                 how fast the machine is does not matter, and what the server says to a client that has hung
+                 up is heard by nobody.
     """
 
     def __init__(self, target_port: int, *, target_host: str = HOST, delay: float = 0.0) -> None:
@@ -336,16 +337,16 @@ class _Flow:
         self._queue: deque[tuple[float, bytes, int]] = deque()
         self._queued = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._source_ended = False
+        self.source_ended = False
         self.ended = False  # the source's end has reached the target
         source.arriving = self
         target.leaving = self
 
     def put(self, data: bytes) -> None:
         """Bytes from the source, or b"" for its end."""
-        if self._source_ended:
+        if self.source_ended:
             return
-        self._source_ended = not data
+        self.source_ended = not data
         depth = self.link.answered + 1 if self._upward else self.link.asked
         self._queue.append((asyncio.get_running_loop().time() + self.link.proxy.delay, data, depth))
         self._queued += len(data)
@@ -372,6 +373,8 @@ class _Flow:
         if self._upward:
             self.link.asked = max(self.link.asked, depth)
         else:
+            if self.link.up.source_ended:
+                return
             self.link.answered = max(self.link.answered, depth)
             self.link.proxy.round_trips = max(self.link.proxy.round_trips, self.link.answered)
 
@@ -415,7 +418,7 @@ class _Flow:
 
     def _regulate_reading(self) -> None:
         source = self._source.transport
-        if source is None or source.is_closing() or self._source_ended:
+        if source is None or source.is_closing() or self.source_ended:
             return
         if (
             self.link.proxy.frozen
