@@ -23,6 +23,7 @@ from .release.source import Source
 from .release.state import Kept
 from .release.strategies import STRATEGIES
 from .release.upload import Place, Update, doubt, stage
+from .remote.files import Seen
 from .remote.host import Host, write_file
 from .remote.shell import Part, Result, quote
 from .settings import Settings
@@ -52,6 +53,7 @@ class Building(Work):
         self.resumed = False
         self._known: Known | None = None
         self._difference: tuple[Known, Difference] | None = None
+        self._seen: Callable[[], dict[str, Seen] | None] = lambda: None  # the release, from the other side
         self._sent: frozenset[str] = frozenset()  # the paths that this deployment has written
 
     @property
@@ -148,9 +150,8 @@ class Building(Work):
 
     def look_at_release(self) -> None:
         """See the release from the other side. Raises VerificationFailed."""
-        dirs, files = self.settings.shared.dirs, self.settings.shared.files
-        paths = shared.paths_to_check(self.layout, self.directory, dirs, files)
-        seen = self.host.files.look([self.directory, *paths])
+        files = self.settings.shared.files
+        seen = self._seen() or self.host.files.look(self._to_look_at())
         there = seen[self.directory].stat
         if there is None or there.kind != "dir":
             raise VerificationFailed(
@@ -162,6 +163,10 @@ class Building(Work):
             raise VerificationFailed("A shared path is not linked as it should be.", "\n".join(wrong))
         for path in shared.dangling(seen, self.layout, files):
             self.host.note("warn", f"shared/{path} is not there yet: put it at {self.layout.shared}/{path}")
+
+    def _to_look_at(self) -> list[str]:
+        dirs, files = self.settings.shared.dirs, self.settings.shared.files
+        return [self.directory, *shared.paths_to_check(self.layout, self.directory, dirs, files)]
 
     def doomed(self) -> list[Record]:
         """What retention removes once this release is live."""
@@ -179,6 +184,7 @@ class Building(Work):
         copied += self.strategy.parts(self, update) if update is not None else []
         linking = self._linking(seeds)
         proving = self._proving()
+        parts = [*copied, *linking, *proving]
         steps = Steps(self, ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"] * len(proving))
         steps.details = {
             "copy": copying.mode_used,
@@ -186,12 +192,14 @@ class Building(Work):
             "verify": lambda _: count(len(self.wanted), "path"),
         }
         expected = background(lambda: proof.expected_shape(self.wanted))
-        with steps.running():
+        ended = self.jobs.status_of("build", parts)
+        watching = self.host.files.watching(
+            [ended, *self._to_look_at()], lambda seen: seen[ended].stat is not None
+        )
+        with steps.running(), watching as self._seen:
             try:
                 # One job for all: it goes on without us, and costs one round trip.
-                said = self.jobs.batch(
-                    "build", [*copied, *linking, *proving], "Building the release", ended=steps.ended
-                )
+                said = self.jobs.batch("build", parts, "Building the release", ended=steps.ended)
             except CommandFailed as error:
                 raise self._not_copied(error) from error
         self._note_copy(said[: len(copied)])

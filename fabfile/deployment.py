@@ -16,7 +16,6 @@ import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from .background import background
 from .build import Building
 from .errors import CommandFailed, ConnectionLost, HookFailed, HostNotReady, LockLost
 from .release import copying, records, retention
@@ -111,24 +110,16 @@ class Deployment(Building):
         with self.step("compare"):
             self.check_room()
         self.build()
-        hooks = self.settings.hooks.before_switch
-        if hooks:
-            self.look_at_release()
-            self.run_hooks("before_switch", hooks, self.directory, release, self.source.revision)
-            self._become_ready()
-        else:  # nothing comes between: both in one round trip
-            looking = background(self.look_at_release)
-            self._become_ready()
-            looking.result()
-
-    def _become_ready(self) -> None:
-        assert self.record is not None
-        self.record = self.record.become(records.READY)
-        self._write(self.record)
+        self.look_at_release()
+        self.run_hooks(
+            "before_switch", self.settings.hooks.before_switch, self.directory, release, self.source.revision
+        )
 
     def switch(self) -> None:
-        """Make it live."""
-        self.point_current(self.id)
+        """Make it live; that it is ready is written down with it."""
+        assert self.record is not None
+        self.record = self.record.become(records.READY)
+        self.point_current(self.id, Part("Writing the record", records.write(self.layout, self.record)))
 
     def prove(self) -> None:
         """What must hold after the switch."""
@@ -241,6 +232,3 @@ class Deployment(Building):
         why = self.result.error.why if self.result.error else ""
         full = any(said in why for said in ("No space left", "quota exceeded"))
         return f"rm -rf {quote(self.layout.incoming)}/*; " if full else ""
-
-    def _write(self, *changed: Record) -> None:
-        self.host.shell.run(f"{self.guard}{records.write(self.layout, *changed)}", what="Writing the record")

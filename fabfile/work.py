@@ -267,12 +267,12 @@ class Work:
             with self.step("health"):
                 hooks.check_health(self.host, health.url, health.expect_status, int(health.timeout))
 
-    def point_current(self, release: str) -> None:
-        """Make `release` live."""
+    def point_current(self, release: str, *first: Part) -> None:
+        """Make `release` live. first: what goes before it, in the same round trip."""
         with self.step("switch") as tell:
             self.tried_to_switch = True
             self._arm(release)
-            switch.point(self.host, self.layout, f"releases/{release}", self.guard)
+            switch.point(self.host, self.layout, f"releases/{release}", self.guard, first)
             self.switched = True
             tell(f"{self.state.live or 'nothing'} → {release}, {self.host.files.settle()}")
 

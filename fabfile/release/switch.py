@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from ..errors import CommandFailed, FilesError, HostNotReady
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.shell import Part, quote
 from .layout import Layout
 
 
-def point(host: Host, layout: Layout, target: str | None, first: str = "") -> None:
+def point(
+    host: Host, layout: Layout, target: str | None, guard: str = "", first: Sequence[Part] = ()
+) -> None:
     """Make `current` point at `target` (as the link shall say it); None: remove the link.
 
-    first: commands that go before it, the guard among them.
+    guard: a script run before all, see Shell.batch. first: what goes before it, in the same round trip.
     Seen from the other side afterwards. Safe to run twice. Raises HostNotReady where the host can't
     rename over a link in one step, FilesError where the other side sees another target.
     """
     if target is None:
-        host.shell.run(
-            f"{first}[ ! -L {quote(layout.current)} ] || rm -f {quote(layout.current)}", what="Unlinking"
-        )
+        unlink = f"[ ! -L {quote(layout.current)} ] || rm -f {quote(layout.current)}"
+        host.shell.batch([*first, Part("Unlinking", unlink)], guard=guard)
+        seen = None
     else:
-        _replace(host, layout, target, first)
-    seen = host.files.readlink(layout.current)
+        seen = _replace(host, layout, target, guard, first)
+    seen = seen or host.files.readlink(layout.current)
     if seen != target:
         raise FilesError(
             f"{layout.current} is not what was switched to.",
@@ -32,20 +35,24 @@ def point(host: Host, layout: Layout, target: str | None, first: str = "") -> No
         )
 
 
-def _replace(host: Host, layout: Layout, target: str, first: str) -> None:
+def _replace(host: Host, layout: Layout, target: str, guard: str, first: Sequence[Part]) -> str | None:
+    """The target, if the other side has seen it already."""
     # A name of its own, so that a command of an earlier switch that comes late finds nothing to rename.
-    fresh = f"{layout.own}/current.{secrets.token_hex(4)}"
-    make = f"{first}rm -f {quote(fresh)} && ln -s {quote(target)} {quote(fresh)}"
+    fresh, current = f"{layout.own}/current.{secrets.token_hex(4)}", layout.current
+    make = f"rm -f {quote(fresh)} && ln -s {quote(target)} {quote(fresh)}"
     if not host.facts.mv_no_target:
-        host.shell.run(make, what="Preparing the switch")
-        _rename_over_sftp(host, fresh, layout.current)
-        return
+        host.shell.batch([*first, Part("Preparing the switch", make)], guard=guard)
+        _rename_over_sftp(host, fresh, current)
+        return None
+    # -T: `current` is the thing to replace, never a directory to move into.
+    switching = Part("Switching", f"{make} && mv -fT {quote(fresh)} {quote(current)}")
     try:
-        # -T: `current` is the thing to replace, never a directory to move into.
-        host.shell.run(f"{make} && mv -fT {quote(fresh)} {quote(layout.current)}", what="Switching")
+        with host.files.watching([current], lambda seen: seen[current].target == target) as sight:
+            host.shell.batch([*first, switching], guard=guard)
+            return target if sight() else None
     except CommandFailed as error:
-        if "Read-only file system" not in error.why:
-            error.hint = f"See who owns {layout.current} on the host, and whether it is a directory."
+        if error.what.startswith(switching.what) and "Read-only file system" not in error.why:
+            error.hint = f"See who owns {current} on the host, and whether it is a directory."
         raise
 
 

@@ -11,7 +11,9 @@ import contextlib
 import posixpath
 import secrets
 import stat as modes
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -19,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import paramiko
 from paramiko.sftp import CMD_ATTRS, CMD_EXTENDED, CMD_LSTAT, CMD_NAME, CMD_READLINK, SFTP_NO_SUCH_FILE
 
+from ..background import background
 from ..errors import CommandFailed, FilesError, LinkLost
 from .bare import open_sftp
 from .connection import LINK_ERRORS, Connection
@@ -27,6 +30,7 @@ from .shell import Shell, quote
 T = TypeVar("T")
 
 REQUEST_TIMEOUT = 30.0  # seconds for one SFTP answer
+LOOK_AGAIN = 0.008  # seconds between the first looks of a watch
 READ_LIMIT = 1 << 20  # bytes; what is read over SFTP are links, records and nonces
 
 
@@ -53,6 +57,10 @@ class Space:
 
     free: int
     free_inodes: int | None
+
+
+Final = Callable[[dict[str, Seen]], bool]
+_GLANCE = (CMD_LSTAT, CMD_READLINK)
 
 
 class Checks(Protocol):
@@ -153,17 +161,20 @@ class SftpFiles:
         return found
 
     def _look(self, client: Any, paths: Sequence[str]) -> dict[str, Seen]:
-        answers = _Answers()
-        asked = {}
-        for path in paths:
-            name = client._adjust_cwd(self.view(path))
-            asked[path] = [client._async_request(answers, kind, name) for kind in (CMD_LSTAT, CMD_READLINK)]
-        while len(answers.found) < 2 * len(asked):
-            client._read_response()
-        return {
-            path: Seen(_attributes(answers.found[stat]), _target(answers.found[link]))
-            for path, (stat, link) in asked.items()
-        }
+        return _Look(client, {path: self.view(path) for path in paths}).answer()
+
+    def watch(self, paths: Sequence[str], final: Final, done: threading.Event) -> dict[str, Seen] | None:
+        """Look at `paths` again and again until `done`, without waiting for answers. The first sight that is
+        `final`; None where none was, or where the link broke meanwhile.
+        """
+        try:
+            client, names = self.client(), {path: self.view(path) for path in paths}
+            started, looks = time.monotonic(), [_Look(client, names)]
+            while not done.wait(max(LOOK_AGAIN, (time.monotonic() - started) / 4)):
+                looks.append(_Look(client, names))
+            return next((seen for look in looks if final(seen := look.answer())), None)
+        except (*LINK_ERRORS, LinkLost, FilesError):
+            return None
 
     def realpath(self, path: str) -> str | None:
         # OpenSSH answers realpath of a missing last part with success: ask stat first.
@@ -340,6 +351,32 @@ class Files:
         """See Checks.look."""
         return self._either(lambda side: side.look(paths))
 
+    @contextlib.contextmanager
+    def watching(self, paths: Sequence[str], final: Final) -> Iterator[Callable[[], dict[str, Seen] | None]]:
+        """While the shell is at work, look at `paths` over SFTP again and again: so what SFTP sees of it is
+        here when the shell's own word is. Nothing else may ask over SFTP meanwhile.
+
+        Gives what says, once the work is done, the first sight that was `final`; None where there was none.
+        """
+        done = threading.Event()
+        watch = background(lambda: self._watch(paths, final, done))
+
+        def sight() -> dict[str, Seen] | None:
+            done.set()
+            return watch.result()
+
+        try:
+            yield sight
+        finally:
+            done.set()
+            watch.exception()
+
+    def _watch(self, paths: Sequence[str], final: Final, done: threading.Event) -> dict[str, Seen] | None:
+        with contextlib.suppress(FilesError):  # whoever looks next is told
+            self.settle()
+            return self.sftp.watch(paths, final, done) if self.uses_sftp else None
+        return None
+
     def realpath(self, path: str) -> str | None:
         """See Checks.realpath."""
         return self._either(lambda side: side.realpath(path))
@@ -382,11 +419,25 @@ def parse_space(text: str) -> Space:
     return Space(int(rows[0][3]) * 1024, int(inodes[3]) if inodes and counted else None)
 
 
-class _Answers:
-    """Where paramiko puts the answers to requests that were sent without waiting."""
+class _Look:
+    """lstat and readlink of some paths, sent without waiting for the answers. names: what SFTP calls them."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: Any, names: Mapping[str, str]) -> None:
+        self.client = client
         self.found: dict[int, tuple[int, paramiko.Message]] = {}
+        self.asked = {
+            path: [client._async_request(self, kind, client._adjust_cwd(name)) for kind in _GLANCE]
+            for path, name in names.items()
+        }
+
+    def answer(self) -> dict[str, Seen]:
+        """Wait for the answers."""
+        while len(self.found) < len(_GLANCE) * len(self.asked):
+            self.client._read_response()
+        return {
+            path: Seen(_attributes(self.found[stat]), _target(self.found[link]))
+            for path, (stat, link) in self.asked.items()
+        }
 
     def _async_response(self, kind: int, message: paramiko.Message, number: int) -> None:
         self.found[number] = (kind, message)

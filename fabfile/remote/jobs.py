@@ -68,6 +68,10 @@ class Jobs:
         on_block = batch.feed if ended else None
         return batch.read(self.run(name, batch.script, what, on_block=on_block, check=False))
 
+    def status_of(self, name: str, parts: Sequence[Part]) -> str:
+        """The file that is there once batch() of these has ended."""
+        return f"{self.place(name, Batch(parts).script)}/status"
+
     def place(self, name: str, script: str) -> str:
         """The directory of a job: it is the same only if its script is, and not only its name."""
         digest = hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()[:8]
