@@ -111,7 +111,7 @@ class Building(Work):
     def copy(self, source: str) -> Part:
         """What makes the new release a copy of `source`."""
         mode, recycling = self.settings.copy, self._recycling(source)
-        script = copying.script(self.host, source, self.directory, mode, recycling)
+        script = copying.script(self.host, source, self.directory, mode, self.layout.own, recycling)
         if self.strategy.name == "previous":
             # What is told of the new release is about another attempt; and nothing is written through links.
             told = quote(self.layout.state_of(self.id))
@@ -183,9 +183,8 @@ class Building(Work):
         copied = [self._record_part()]
         copied += self.strategy.parts(self, update) if update is not None else []
         linking = self._linking(seeds)
-        proving = self._proving()
-        parts = [*copied, *linking, *proving]
-        steps = Steps(self, ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"] * len(proving))
+        parts = [*copied, *linking, self._proving()]
+        steps = Steps(self, ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"])
         steps.details = {
             "copy": copying.mode_used,
             "link": lambda _: count(len(self.shared), "shared path"),
@@ -204,7 +203,7 @@ class Building(Work):
                 raise self._not_copied(error) from error
         self._note_copy(said[: len(copied)])
         digest = update.digest if update is not None else ""
-        return self._judge(said[-len(proving) :], expected.result(), digest)
+        return self._judge(said[-1], expected.result(), digest)
 
     @contextmanager
     def _telling(self, difference: Difference) -> Iterator[None]:
@@ -261,7 +260,7 @@ class Building(Work):
 
     def _not_copied(self, error: CommandFailed) -> CommandFailed | HostNotReady:
         mode = self.settings.copy
-        if mode not in copying.COMMANDS or not error.what.startswith("Copying"):
+        if mode not in ("reflink", "hardlink") or not error.what.startswith("Copying"):
             return error
         return HostNotReady(
             f"copy: {mode} does not work on {self.host.name}.",
@@ -329,27 +328,28 @@ class Building(Work):
 
     # What verify sees
 
-    def _proving(self) -> list[Part]:
+    def _proving(self) -> Part:
         if not proof.possible(self.host):
-            return [Part("Looking at the release", ":")]
+            return Part("Looking at the release", ":")
         files, everything = self._files_to_read()
         own = [] if self.wanted.get("REVISION") else ["REVISION"]
-        content = proof.content(self.directory, files, own if everything else None) if files else ":"
-        return [
-            Part("Looking at the release", proof.shape(self.directory, self._not_ours())),
-            Part("Reading back what was uploaded", content),
-            Part("Sealing the release", proof.seal(self.directory)),
-        ]
+        return Part(
+            "Looking at the release",
+            proof.digests(
+                shape=proof.shape(self.directory, self._not_ours()),
+                content=proof.content(self.host, self.directory, files, own if everything else None),
+                seal=proof.seal(self.directory),
+            ),
+        )
 
-    def _judge(self, said: list[Result], expected: str, digest: str) -> list[str]:
+    def _judge(self, said: Result, expected: str, digest: str) -> list[str]:
         """What is wrong, by the digests; where they are not as expected, by looking at everything."""
         files, _ = self._files_to_read()
-        if len(said) == 3:
-            shape, content, seal = (result.text.strip() for result in said)
-            if shape == expected and (not files or content == proof.expected_content(files)):
-                if self.record and self.strategy.name == "cache":
-                    self.record = replace(self.record, manifest=digest, seal=seal)
-                return []
+        found = proof.parse(said.text)
+        if found.get("shape") == expected and found.get("content") == proof.expected_content(files):
+            if self.record and self.strategy.name == "cache":
+                self.record = replace(self.record, manifest=digest, seal=found.get("seal", ""))
+            return []
         with self.step("verify") as tell:
             tell(count(len(self.wanted), "path"))
             return self._wrong()

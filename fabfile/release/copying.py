@@ -12,7 +12,7 @@ from .layout import Layout
 from .manifest import Manifest
 from .records import Record
 
-COMMANDS = {"reflink": "cp -a --reflink=always", "hardlink": "cp -al"}
+FLAGS = {"reflink": "--reflink=always", "hardlink": "-l", "full": ""}
 DRIFTED = "drifted"
 MODES = ("recycle", "reflink", "hardlink", "full")
 
@@ -25,20 +25,24 @@ class Old:
     manifest: Manifest
 
 
-def script(host: Host, source: str, target: str, mode: str, recycling: str = "") -> str:
+def script(host: Host, source: str, target: str, mode: str, own: str, recycling: str = "") -> str:
     """Makes `target` (replaced if it is there) a copy of the directory `source`, and prints the mode used.
+
+    own: a directory on the same file system, for trying what that can do.
 
     mode: auto and recycle try `recycling` first (see recycle(), "" where nothing can be), then reflink, then
     full. They never hardlink, since then a file changed in place in one release would change in all.
     """
+    copies = {
+        name: f"rm -rf {quote(target)} && {_copy(host, source, target, flags)} && echo {name}"
+        for name, flags in FLAGS.items()
+    }
     if mode in ("reflink", "hardlink"):
-        copy = f"{COMMANDS[mode]} {quote(source)} {quote(target)}"
-        return f"{ENGLISH}rm -rf {quote(target)} && {copy} && echo {mode}"
+        return f"{ENGLISH}{copies[mode]}"
     ways = []
     if mode != "full" and host.facts.cp_reflink:
-        reflink = f"{COMMANDS['reflink']} {quote(source)} {quote(target)} 2>/dev/null"
-        ways.append(f"{{ rm -rf {quote(target)} && {reflink} && echo reflink; }}")
-    ways.append(f"{{ rm -rf {quote(target)} && {_full(host, source, target)} && echo full; }}")
+        ways.append(f"{{ {_reflinks(own)}; }} && {{ {copies['reflink']}; }} 2>/dev/null")
+    ways.append(f"{{ {copies['full']}; }}")
     # Called on a line of its own: `set -e` does nothing in a list of && and ||.
     first = f"{recycling}\nrecycled\n[ $? != 0 ] || {{ echo recycle; exit 0; }}" if recycling else ""
     return "\n".join([ENGLISH, first, " || ".join(ways)])
@@ -49,16 +53,17 @@ def mode_used(said: str) -> str:
     return next((word for word in reversed(said.split()) if word in MODES), "")
 
 
-def _full(host: Host, source: str, target: str) -> str:
-    """One process a core, where the host can: directories, then what is in them, then their times."""
+def _copy(host: Host, source: str, target: str, flags: str) -> str:
+    """cp with one process a core, where the host can: directories, then what is in them, then their times."""
     facts = host.facts
     if facts.cores < 2 or not facts.find_printf or not host.has("tar"):
-        return f"cp -a {quote(source)} {quote(target)}"
+        return f"cp -a {flags} {quote(source)} {quote(target)}"
     there = quote(target)
+    copy = f"cp -a {flags} --parents -t {there} --"
     return (
         f"unset TAR_OPTIONS && mkdir {there} && cd {quote(source)} && "
         f"find . -mindepth 1 -type d -print0 | (cd {there} && xargs -0 -r mkdir -p --) && "
-        f"find . ! -type d -print0 | xargs -0 -r -P {facts.cores} -n 500 cp -a --parents -t {there} -- && "
+        f"find . ! -type d -print0 | xargs -0 -r -P {facts.cores} -n 500 {copy} && "
         f"find . -type d -print0 | tar -c --no-recursion --null -T - -f - | tar -x -p -C {there} -f -"
     )
 
@@ -98,7 +103,14 @@ recycled() {{
 
 def knows_reflink(host: Host, directory: str) -> bool:
     """Whether files in `directory` can be copied without taking room; tried with a small one."""
+    tried = host.facts.cp_reflink and host.shell.run(
+        _reflinks(directory), check=False, what="Trying a reflink"
+    )
+    return bool(tried and tried.status == 0)
+
+
+def _reflinks(directory: str) -> str:
+    """Tried with one file: cp itself would try each of a tree."""
     probe = quote(f"{directory}/reflink.probe")
-    script = f"echo > {probe} && cp --reflink=always {probe} {probe}.copy; s=$?; rm -f {probe} {probe}.copy; "
-    script += "exit $s"
-    return host.facts.cp_reflink and host.shell.run(script, check=False, what="Trying a reflink").status == 0
+    copy = f"echo > {probe} && cp --reflink=always {probe} {probe}.copy 2>/dev/null"
+    return f"{copy}; s=$?; rm -f {probe} {probe}.copy; [ $s = 0 ]"

@@ -24,6 +24,17 @@ def possible(host: Host) -> bool:
     return host.facts.find_printf and host.has("sha256sum")
 
 
+def digests(**scripts: str) -> str:
+    """A script that computes several digests at the same time; see parse()."""
+    started = [f"( printf '{name} %s\\n' \"$({script})\" ) &" for name, script in scripts.items()]
+    return "\n".join([*started, "wait"])
+
+
+def parse(said: str) -> dict[str, str]:
+    """The digests by name; what could not be computed is missing."""
+    return {words[0]: words[1] for line in said.splitlines() if len(words := line.split()) == 2}
+
+
 def shape(directory: str, without: Iterable[str]) -> str:
     """A script that prints the digest of kinds, modes, sizes and links' targets below `directory`.
 
@@ -42,16 +53,27 @@ def expected_shape(manifest: Manifest) -> str:
     return _digest(_shape_line(entry) for entry in manifest)
 
 
-def content(directory: str, files: Iterable[Entry], all_but: Iterable[str] | None = None) -> str:
+def content(host: Host, directory: str, files: Iterable[Entry], all_but: Iterable[str] | None = None) -> str:
     """A script that prints the digest of the files' content. all_but: they are all files that there are, but
     for these paths.
     """
-    if all_but is not None:
-        skip = "".join(f"! -path {quote('./' + _literal(path))} " for path in all_but)
-        sums = f"find . -type f {skip}-exec sha256sum -- {{}} +"
+    if all_but is None:
+        sums = " && ".join([":", *batches("sha256sum --", (entry.path for entry in files))])
     else:
-        sums = "{ " + " && ".join(batches("sha256sum --", (entry.path for entry in files))) + "; }"
-    return f"cd {quote(directory)} && {sums} | {_DIGEST}"
+        skip = "".join(f"! -path {quote('./' + _literal(path))} " for path in all_but)
+        sums = f"find . -type f {skip}-print0 | {_sums(host.facts.cores)}"
+    return f"cd {quote(directory)} && {{ {sums}; }} | {_DIGEST}"
+
+
+def _sums(processes: int) -> str:
+    """sha256sum of the files that are named on standard input; each process has a file for what it says,
+    since lines in one pipe would mix.
+    """
+    one = quote('sha256sum -- "$@" >> "$0/$$"')
+    return (
+        f'{{ sums=$(mktemp -d) && xargs -0 -r -n 200 -P {processes} sh -c {one} "$sums"; '
+        'find "$sums" -type f -exec cat {} +; rm -rf "$sums"; }'
+    )
 
 
 def expected_content(files: Iterable[Entry]) -> str:

@@ -165,15 +165,18 @@ class SftpFiles:
 
     def watch(self, paths: Sequence[str], final: Final, done: threading.Event) -> dict[str, Seen] | None:
         """Look at `paths` again and again until `done`, without waiting for answers. The first sight that is
-        `final`; None where none was, or where the link broke meanwhile.
+        `final`; None where none was, or where the link broke: it is for the shell to come back.
         """
+        client = self._client
+        if client is None or client.get_channel().closed or not self.connection.alive:
+            return None
         try:
-            client, names = self.client(), {path: self.view(path) for path in paths}
+            names = {path: self.view(path) for path in paths}
             started, looks = time.monotonic(), [_Look(client, names)]
-            while not done.wait(max(LOOK_AGAIN, (time.monotonic() - started) / 4)):
+            while not done.wait(max(LOOK_AGAIN, (time.monotonic() - started) / 3)):
                 looks.append(_Look(client, names))
             return next((seen for look in looks if final(seen := look.answer())), None)
-        except (*LINK_ERRORS, LinkLost, FilesError):
+        except (*LINK_ERRORS, FilesError):
             return None
 
     def realpath(self, path: str) -> str | None:
