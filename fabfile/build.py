@@ -111,7 +111,9 @@ class Building(Work):
     def copy(self, source: str) -> Part:
         """What makes the new release a copy of `source`."""
         mode, recycling = self.settings.copy, self._recycling(source)
-        script = copying.script(self.host, source, self.directory, mode, self.layout.own, recycling)
+        script = copying.script(
+            self.host, source, self.directory, mode, self.layout.own, self.wanted, recycling
+        )
         if self.strategy.name == "previous":
             # What is told of the new release is about another attempt; and nothing is written through links.
             told = quote(self.layout.state_of(self.id))

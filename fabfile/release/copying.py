@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ..remote.host import Host
 from ..remote.shell import ENGLISH, quote
@@ -14,6 +16,9 @@ from .records import Record
 
 FLAGS = {"reflink": "--reflink=always", "hardlink": "-l", "full": ""}
 DRIFTED = "drifted"
+PIECES = 3  # a core: they are never all the same size
+SAMPLE = 3000  # paths that are looked at
+DEEPEST = 8
 MODES = ("recycle", "reflink", "hardlink", "full")
 
 
@@ -25,16 +30,18 @@ class Old:
     manifest: Manifest
 
 
-def script(host: Host, source: str, target: str, mode: str, own: str, recycling: str = "") -> str:
+def script(
+    host: Host, source: str, target: str, mode: str, own: str, like: Manifest, recycling: str = ""
+) -> str:
     """Makes `target` (replaced if it is there) a copy of the directory `source`, and prints the mode used.
 
-    own: a directory on the same file system, for trying what that can do.
+    own: a directory on the same file system, for trying what that can do. like: about what `source` holds.
 
     mode: auto and recycle try `recycling` first (see recycle(), "" where nothing can be), then reflink, then
     full. They never hardlink, since then a file changed in place in one release would change in all.
     """
     copies = {
-        name: f"rm -rf {quote(target)} && {_copy(host, source, target, flags)} && echo {name}"
+        name: f"rm -rf {quote(target)} && {_copy(host, source, target, flags, like)} && echo {name}"
         for name, flags in FLAGS.items()
     }
     if mode in ("reflink", "hardlink"):
@@ -53,19 +60,40 @@ def mode_used(said: str) -> str:
     return next((word for word in reversed(said.split()) if word in MODES), "")
 
 
-def _copy(host: Host, source: str, target: str, flags: str) -> str:
-    """cp with one process a core, where the host can: directories, then what is in them, then their times."""
-    facts = host.facts
+def _copy(host: Host, source: str, target: str, flags: str, like: Manifest) -> str:
+    """cp with one process a core, where the host can and it is worth while."""
+    facts, plain = host.facts, f"cp -a {flags} {quote(source)} {quote(target)}"
     if facts.cores < 2 or not facts.find_printf or not host.has("tar"):
-        return f"cp -a {flags} {quote(source)} {quote(target)}"
+        return plain
+    depth = _depth(like, facts.cores * PIECES)
+    if not depth:
+        return plain
+    # The directories above that depth, whole trees at it, files down to it; then those directories' times.
     there = quote(target)
-    copy = f"cp -a {flags} --parents -t {there} --"
+    copy = f"xargs -0 -r -P {facts.cores} -n {{}} cp -a {flags} --parents -t {there} --"
     return (
         f"unset TAR_OPTIONS && mkdir {there} && cd {quote(source)} && "
-        f"find . -mindepth 1 -type d -print0 | (cd {there} && xargs -0 -r mkdir -p --) && "
-        f"find . ! -type d -print0 | xargs -0 -r -P {facts.cores} -n 500 {copy} && "
-        f"find . -type d -print0 | tar -c --no-recursion --null -T - -f - | tar -x -p -C {there} -f -"
+        f"find . -mindepth 1 -maxdepth {depth - 1} -type d -print0 | "
+        f"(cd {there} && xargs -0 -r mkdir -p --) && "
+        f"find . -mindepth {depth} -maxdepth {depth} -type d -print0 | {copy.format(4)} && "
+        f"find . -mindepth 1 -maxdepth {depth} ! -type d -print0 | {copy.format(500)} && "
+        f"find . -maxdepth {depth - 1} -type d -print0 | tar -c --no-recursion --null -T - -f - | "
+        f"tar -x -p -C {there} -f -"
     )
+
+
+def _depth(manifest: Manifest, pieces: int) -> int:
+    """How many levels down no directory has more than one of so many shares of the files; 0: nowhere.
+    at all. By a sample of its paths.
+    """
+    files = [
+        entry.path for entry in islice(manifest, 0, None, len(manifest) // SAMPLE + 1) if entry.kind != "dir"
+    ]
+    for depth in range(1, DEEPEST + 1):
+        sizes = Counter("/".join(path.split("/", depth)[:depth]) for path in files)
+        if max(sizes.values(), default=len(files) + 1) * pieces <= len(files):
+            return depth
+    return 0
 
 
 def recycle(

@@ -160,6 +160,31 @@ def test_every_copy_mode(site: Site, docs: Releases, strategy: str, copy: str) -
     assert same == (copy == "hardlink")
 
 
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core copies with one process")
+@pytest.mark.parametrize("folder", ["", "deep/down/here/"])
+def test_several_processes_copy_as_one_would(site: Site, tmp_path: Path, folder: str) -> None:
+    """Odd names, links, empty folders, modes, and the times of folders at any depth."""
+    names = ["-x", "with space", "new\nline", "ünï", "*", "plain"]
+    files: dict[str, str | bytes | None] = {
+        f"{folder}{top}{n}/{inner}": f"{n}\n"
+        for top in names
+        for n in range(5)
+        for inner in [*names, "in/it"]
+    }
+    source = write(tmp_path / "source", {**files, "link": "-> nowhere", f"{folder}empty/empty": None})
+    (source / folder / "plain1").chmod(0o750)
+    site.deploy(source, copy="full")
+    folders = [path.relative_to(site.cache) for path in site.cache.rglob("*") if path.is_dir()]
+    for age, path in enumerate(folders):
+        os.utime(site.cache / path, (10**9 + age, 10**9 + age))
+    site.deploy(source, copy="full")
+    release = site.current.resolve()
+    assert_same(source, release, times=True)
+    assert len(folders) > 60
+    for age, path in enumerate(folders):
+        assert (release / path).stat().st_mtime == 10**9 + age, path
+
+
 @each_strategy
 def test_the_way_back_deletes_what_the_older_one_has_not(site: Site, docs: Releases, strategy: str) -> None:
     site.keys.update(strategy=strategy)

@@ -14,6 +14,9 @@ from ..source import Source
 from . import Tally
 
 SEND = 1 << 17  # bytes gathered before they are sent
+SAMPLED = 8 << 20  # bytes; below that compression costs nothing anyway
+SAMPLES, SAMPLE = 16, 1 << 15  # how many, and bytes each
+WORTH_IT = 0.95  # of the size
 
 
 class _Compressor(Protocol):
@@ -32,7 +35,7 @@ class StreamTransfer:
 
     def send(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
         """See Transfer.send."""
-        program, make = self._compression()
+        program, make = self._compression() if _compresses(source, entries) else ("", _Plain)
         unpack = "tar -x -p -o -f -"
         if program:
             unpack = f"{program} -dc | {unpack}"
@@ -54,6 +57,21 @@ class StreamTransfer:
         if self.host.has("gzip"):
             return "gzip", _Gzip
         return "", _Plain
+
+
+def _compresses(source: Source, entries: Iterable[Entry]) -> bool:
+    """Whether compression is worth its time, by samples spread evenly over the bytes to send."""
+    files = [entry for entry in entries if entry.kind == "file"]
+    total = sum(entry.size for entry in files)
+    if total < SAMPLED:
+        return True
+    samples, due, passed = bytearray(), 0, 0
+    for entry in files:
+        while due < passed + entry.size:
+            samples += source.sample(entry, due - passed, SAMPLE)
+            due += total // SAMPLES + 1
+        passed += entry.size
+    return len(zlib.compress(samples, 1)) < WORTH_IT * len(samples)
 
 
 def _tar(source: Source, entries: Iterable[Entry], tally: Tally) -> Iterator[bytes]:
