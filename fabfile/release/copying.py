@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -40,16 +40,17 @@ def script(
     mode: auto and recycle try `recycling` first (see recycle(), "" where nothing can be), then reflink, then
     full. They never hardlink, since then a file changed in place in one release would change in all.
     """
-    copies = {
-        name: f"rm -rf {quote(target)} && {_copy(host, source, target, flags, like)} && echo {name}"
-        for name, flags in FLAGS.items()
-    }
+    copy = _copier(host, source, target, like)
+
+    def way(name: str) -> str:
+        return f"rm -rf {quote(target)} && {copy(FLAGS[name])} && echo {name}"
+
     if mode in ("reflink", "hardlink"):
-        return f"{ENGLISH}{copies[mode]}"
+        return f"{ENGLISH}{way(mode)}"
     ways = []
     if mode != "full" and host.facts.cp_reflink:
-        ways.append(f"{{ {_reflinks(own)}; }} && {{ {copies['reflink']}; }} 2>/dev/null")
-    ways.append(f"{{ {copies['full']}; }}")
+        ways.append(f"{{ {_reflinks(own)}; }} && {{ {way('reflink')}; }} 2>/dev/null")
+    ways.append(f"{{ {way('full')}; }}")
     # Called on a line of its own: `set -e` does nothing in a list of && and ||.
     first = f"{recycling}\nrecycled\n[ $? != 0 ] || {{ echo recycle; exit 0; }}" if recycling else ""
     return "\n".join([ENGLISH, first, " || ".join(ways)])
@@ -60,35 +61,40 @@ def mode_used(said: str) -> str:
     return next((word for word in reversed(said.split()) if word in MODES), "")
 
 
-def _copy(host: Host, source: str, target: str, flags: str, like: Manifest) -> str:
-    """cp with one process a core, where the host can and it is worth while."""
-    facts, plain = host.facts, f"cp -a {flags} {quote(source)} {quote(target)}"
-    if facts.cores < 2 or not facts.find_printf or not host.has("tar"):
-        return plain
-    depth = _depth(like, facts.cores * PIECES)
+def _copier(host: Host, source: str, target: str, like: Manifest) -> Callable[[str], str]:
+    """What makes the copy, for some flags of cp: with one process a core, where the host can and it pays."""
+    facts, there = host.facts, quote(target)
+    shares = facts.cores * PIECES
+    depth = _depth(like, shares) if facts.cores > 1 and facts.find_printf and host.has("tar") else 0
     if not depth:
-        return plain
-    # The directories above that depth, whole trees at it, files down to it; then those directories' times.
-    there = quote(target)
-    copy = f"xargs -0 -r -P {facts.cores} -n {{}} cp -a {flags} --parents -t {there} --"
-    return (
-        f"unset TAR_OPTIONS && mkdir {there} && cd {quote(source)} && "
-        f"find . -mindepth 1 -maxdepth {depth - 1} -type d -print0 | "
-        f"(cd {there} && xargs -0 -r mkdir -p --) && "
-        f"find . -mindepth {depth} -maxdepth {depth} -type d -print0 | {copy.format(4)} && "
-        f"find . -mindepth 1 -maxdepth {depth} ! -type d -print0 | {copy.format(500)} && "
-        f"find . -maxdepth {depth - 1} -type d -print0 | tar -c --no-recursion --null -T - -f - | "
-        f"tar -x -p -C {there} -f -"
-    )
+        return lambda flags: f"cp -a {flags} {quote(source)} {there}"
+    trees = sum(1 for entry in like if entry.kind == "dir" and entry.path.count("/") == depth - 1)
+
+    def copy(flags: str) -> str:
+        def some(number: int) -> str:
+            return f"xargs -0 -r -P {facts.cores} -n {number} cp -a {flags} --parents -t {there} --"
+
+        # The directories above that depth, whole trees at it, files down to it; their times come last.
+        return (
+            f"unset TAR_OPTIONS && mkdir {there} && cd {quote(source)} && "
+            f"find . -mindepth 1 -maxdepth {depth - 1} -type d -print0 | "
+            f"(cd {there} && xargs -0 -r mkdir -p --) && "
+            f"find . -mindepth {depth} -maxdepth {depth} -type d -print0 | "
+            f"{some(trees // (4 * shares) + 1)} && "
+            f"find . -mindepth 1 -maxdepth {depth} ! -type d -print0 | {some(500)} && "
+            f"find . -maxdepth {depth - 1} -type d -print0 | tar -c --no-recursion --null -T - -f - | "
+            f"tar -x -p -C {there} -f -"
+        )
+
+    return copy
 
 
 def _depth(manifest: Manifest, pieces: int) -> int:
     """How many levels down no directory has more than one of so many shares of the files; 0: nowhere.
-    at all. By a sample of its paths.
+    By a sample of the paths.
     """
-    files = [
-        entry.path for entry in islice(manifest, 0, None, len(manifest) // SAMPLE + 1) if entry.kind != "dir"
-    ]
+    sample = islice(manifest, 0, None, len(manifest) // SAMPLE + 1)
+    files = [entry.path for entry in sample if entry.kind != "dir"]
     for depth in range(1, DEEPEST + 1):
         sizes = Counter("/".join(path.split("/", depth)[:depth]) for path in files)
         if max(sizes.values(), default=len(files) + 1) * pieces <= len(files):
