@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.benchmarks.host import host
 from tests.benchmarks.link import Link
 from tests.benchmarks.rivals import Rsync, Switchover
 from tests.benchmarks.sites import Site
-from tests.lab.sshd import Sshd
 
 FILES, SIZE, SHARE, RTT = 2690, 87 << 20, 0.01, 0.05
 REST = 2.1  # seconds; see run.SETTLE
@@ -53,7 +53,7 @@ def _point(
     files: int = FILES, size: int = SIZE, share: float = SHARE, rtt: float = RTT,
 ) -> None:  # fmt: skip
     folder = home("site")
-    with Sshd() as server, Link(server.port, rtt / 2) as link:
+    with host() as server, Link(server.port, rtt / 2) as link:
         site = Site(folder, files, size)
         ours = Switchover(server, link.port, folder, home("ours"))
         theirs = Rsync(server, link.port, folder, home("rsync"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.host import new_site
 from tests.lab.sshd import Sshd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ class Rival:
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        self.root = self.server.new_dir(f"{self.name}-")
+        self.root = new_site(self.server, self.name)
         self.set_up()
 
     def set_up(self) -> None:
@@ -85,7 +86,7 @@ class Rival:
     def afresh(self) -> None:
         """Another root, with nothing in it."""
         shutil.rmtree(self.root, ignore_errors=True)
-        self.root = self.server.new_dir(f"{self.name}-")
+        self.root = new_site(self.server, self.name)
         self.set_up()
 
     def run(self, *words: str) -> float:

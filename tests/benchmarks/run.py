@@ -23,10 +23,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.benchmarks import curves
+from tests.benchmarks.host import DISK, host
 from tests.benchmarks.link import Link
 from tests.benchmarks.rivals import FAB, REPOSITORY, Capistrano, Rsync, Switchover, has_capistrano, timed
 from tests.benchmarks.sites import Site
-from tests.lab.filesystems import image
 from tests.lab.sshd import Sshd
 
 RTT = 0.05  # seconds, there and back
@@ -124,7 +124,7 @@ class Bench:
 def websites(bench: Bench, rtt: float) -> None:
     """The site of 2,690 files: first and later deployments, and rollback."""
     at = f"{rtt * 1000:.0f} ms" if rtt else "loopback"
-    with Sshd() as server, Link(server.port, rtt / 2) as link, bench.site(FILES, SIZE) as site:
+    with host() as server, Link(server.port, rtt / 2) as link, bench.site(FILES, SIZE) as site:
         ours = Switchover(server, link.port, site.folder, bench.home("ours"))
         theirs = Rsync(server, link.port, site.folder, bench.home("rsync"))
 
@@ -183,9 +183,7 @@ def _memory(bench: Bench, ours: Switchover, what: str) -> None:
     bench.note(f"peak memory of the client, {what}: {ours.peak_memory() / 1e6:.0f} MB")
 
 
-def _round_trips(
-    bench: Bench, server: Sshd, ours: Switchover, what: str, command: Time, goal: int
-) -> None:
+def _round_trips(bench: Bench, server: Sshd, ours: Switchover, what: str, command: Time, goal: int) -> None:
     """Counted by a proxy, without those that connecting takes."""
     port = ours.port
     with Link(server.port, FAR / 2) as link:
@@ -219,7 +217,7 @@ def starting(bench: Bench) -> None:
 def one_large_file(bench: Bench) -> None:
     """1 GB in one file, on loopback."""
     size = 1 << 30
-    with Sshd() as server, bench.site(1, size) as site:
+    with host() as server, bench.site(1, size) as site:
         ours = Switchover(server, server.port, site.folder, bench.home("ours"))
         theirs = Rsync(server, server.port, site.folder, bench.home("rsync"))
 
@@ -240,7 +238,7 @@ def one_large_file(bench: Bench) -> None:
 
 def many_files(bench: Bench) -> None:
     """100,000 files of 4 KiB."""
-    with Sshd() as server, bench.site(MANY, MANY * 4096) as site:
+    with host() as server, bench.site(MANY, MANY * 4096) as site:
         ours = Switchover(server, server.port, site.folder, bench.home("ours"))
         theirs = Rsync(server, server.port, site.folder, bench.home("rsync"))
 
@@ -300,30 +298,24 @@ def _recycling(bench: Bench, server: Sshd, site: Site) -> None:
                phases("full", *both), 0.15, before=change)  # fmt: skip
     bench.pair("100,000 files, 10 changed: copy, hardlinked", phases("hardlink", "copy"), "full copy",
                phases("full", "copy"), 0.4, before=change)  # fmt: skip
-    copying = f"rm -rf {server.root}/copy; cp -a {site.folder} {server.root}/copy"
+    goal = modes["full"].root / "copy"
 
     def plain() -> float:
-        shutil.rmtree(server.root / "copy", ignore_errors=True)
+        shutil.rmtree(goal, ignore_errors=True)
         started = time.monotonic()
-        subprocess.run(["sh", "-c", copying], check=True)
+        subprocess.run(["cp", "-a", str(modes["full"].root / "cache"), str(goal)], check=True)
         return time.monotonic() - started
 
     bench.pair("100,000 files: copy, full", phases("full", "copy"), "cp -a", plain, None, before=change)
-    shutil.rmtree(server.root / "copy")
 
 
 def reflinks(bench: Bench) -> None:
     """On a file system that has them."""
-    if os.geteuid() != 0 or not shutil.which("mkfs.xfs"):
-        bench.note("reflinks were not measured: that needs root and xfsprogs")
-        return
-    with (
-        Sshd() as server,
-        image(server.root / "xfs", "mkfs.xfs", "-q", "-f", size=4 << 30) as disk,
-        bench.site(MANY, MANY * 4096) as site,
-    ):
-        server.give(disk)
-        kind = type("reflink", (Switchover,), {"copy": "reflink", "name": "xfs/reflink"})
+    with host(reflinks=True) as server, bench.site(MANY, MANY * 4096) as site:
+        if not (server.root / DISK).is_dir():
+            bench.note("reflinks were not measured: that needs root and xfsprogs")
+            return
+        kind = type("reflink", (Switchover,), {"copy": "reflink", "name": "reflink"})
         ours = kind(server, server.port, site.folder, bench.home("ours"))
         ours.deploy()
 
@@ -332,7 +324,7 @@ def reflinks(bench: Bench) -> None:
             return float(ours.phases("copy"))
 
         def plain() -> float:
-            goal = disk / "plain"
+            goal = server.root / DISK / "plain"
             shutil.rmtree(goal, ignore_errors=True)
             started = time.monotonic()
             subprocess.run(["cp", "-a", "--reflink=always", str(ours.root / "cache"), str(goal)], check=True)
@@ -363,6 +355,7 @@ PAGE = """# Performance
 Written by `inv bench`; {machine}.
 
 Client and server share the machine, over loopback or through a proxy that adds {rtt:.0f} ms of round trip.
+The sites lie on an XFS of their own, made afresh (without reflinks, but where they are measured).
 Each pair was measured in turns, {rounds} times (tests/benchmarks/run.py);
 the figures are medians, and only their ratio means something elsewhere. Every check is on. `rsync + ssh` is
 `rsync -a --delete` into a cache and one ssh that copies it and switches; it removes no old release.
