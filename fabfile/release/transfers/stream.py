@@ -75,20 +75,25 @@ def _compresses(source: Source, entries: Iterable[Entry]) -> bool:
 
 
 def _tar(source: Source, entries: Iterable[Entry], tally: Tally) -> Iterator[bytes]:
-    sent = 0
+    files, sent, told = -1, 0, 0
     for files, entry in enumerate(entries):
         yield _header(entry)
         if entry.kind == "file":
             for block in source.read(entry):
                 sent += len(block)
                 yield block
-                tally(files, sent)
+                if sent - told >= SEND:  # not for each of many small files
+                    told = sent
+                    tally(files, sent)
             yield b"\0" * (-entry.size % tarfile.BLOCKSIZE)
-        tally(files + 1, sent)
+    tally(files + 1, sent)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
 def _header(entry: Entry) -> bytes:
+    name = entry.path.encode("utf-8", "surrogateescape")
+    if entry.kind == "file" and len(name) <= tarfile.LENGTH_NAME and entry.size < 8**11:
+        return _plain_header(name, entry)
     member = tarfile.TarInfo(entry.path)
     member.mode, member.mtime = entry.mode, entry.mtime
     if entry.kind == "link":
@@ -97,6 +102,19 @@ def _header(entry: Entry) -> bytes:
         member.size = entry.size
     # GNU format: raw bytes in names, which GNU, BusyBox and BSD tar all read whatever the locale.
     return member.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _plain_header(name: bytes, entry: Entry) -> bytes:
+    """What tobuf() makes of a file with a short name, in a fraction of the time (tar(5), the header)."""
+    fields = name.ljust(tarfile.LENGTH_NAME, b"\0") + b"%07o\0%s%011o\0%011o\0" % (
+        entry.mode, _NO_OWNER, entry.size, entry.mtime,
+    )  # fmt: skip
+    return b"%s%06o\0 %s" % (fields, sum(fields) + _FIXED_SUM, _REST)
+
+
+_NO_OWNER = b"0000000\0" * 2  # uid and gid
+_REST = (tarfile.REGTYPE + bytes(100) + tarfile.GNU_MAGIC).ljust(356, b"\0")
+_FIXED_SUM = sum(_REST) + sum(b" " * 8)  # the checksum's own field counts as blanks
 
 
 def _compressed(blocks: Iterable[bytes], compressor: _Compressor) -> Iterator[bytes]:
