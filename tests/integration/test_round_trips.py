@@ -63,11 +63,13 @@ def test_a_deployment_of_what_is_there_already(project: Project, sshd: Sshd) -> 
 
 
 def test_a_deployment_of_a_few_changes(project: Project, sshd: Sshd) -> None:
-    """1 % changed: at most 10 round trips, and little more than what changed travels."""
+    """1 % changed: at most 8 round trips (9 where SFTP looks only after the shell is done), and little more
+    than what changed travels.
+    """
     project.write({f"part{n % 17}/file{n}.php": f"changed {n}\n" for n in range(FILES // 100)})
     done = Counted(project, sshd, fleet.deploy)
     assert done.host.files_uploaded == FILES // 100
-    assert done.round_trips <= 10
+    assert done.round_trips <= 8
     assert done.bytes < 100_000
 
 
