@@ -14,11 +14,14 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 HEADER = "switchover manifest 1"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _ODD = re.compile(r"[\\\t\n\r]")
+_AT_ONCE = 4096  # entries whose lines are made together, which takes a third of the time
 _PLAIN = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
 
@@ -99,13 +102,15 @@ class Manifest:
         """How this tree becomes `wanted`; paths in `doubtful` may hold anything, or nothing."""
         unsure = set(doubtful)
         added, changed = [], []
-        for entry in wanted:
-            old = self.get(entry.path)
-            if old is None and entry.path not in unsure:
-                added.append(entry)
-            elif old is None or entry.path in unsure or not old.same_as(entry):
+        for path, entry in wanted.entries.items():
+            old = self.entries.get(path)
+            if path in unsure:
                 changed.append(entry)
-        gone = {e.path: e for e in self if wanted.get(e.path) is None}
+            elif old is None:
+                added.append(entry)
+            elif old is not entry and not old.same_as(entry):
+                changed.append(entry)
+        gone = {path: self.entries[path] for path in self.entries.keys() - wanted.entries.keys()}
         for path in unsure:
             if wanted.get(path) is None:
                 gone.setdefault(path, Entry(path, "file", 0))
@@ -114,8 +119,8 @@ class Manifest:
     def revision(self) -> str:
         """A name for exactly this content: `tree-` and 16 hex digits; times do not count."""
         digest = hashlib.sha256()
-        for entry in sorted(self, key=lambda e: e.path):
-            digest.update(_line(entry, mtime=0).encode("utf-8", "surrogateescape"))
+        for _, text in _texts(sorted(self, key=lambda e: e.path), times=False):
+            digest.update(text)
         return f"tree-{digest.hexdigest()[:16]}"
 
     def after(self, difference: Difference) -> Manifest:
@@ -125,25 +130,28 @@ class Manifest:
 
     def dumps(self) -> bytes:
         """As the host keeps it."""
-        text = io.BytesIO()
-        text.write(f"{header(len(self))}\n".encode())
-        for entry in self:
-            text.write(f"{line(entry)}\n".encode("utf-8", "surrogateescape"))
-        return text.getvalue()
+        return b"".join([f"{header(len(self))}\n".encode(), *(text for _, text in _texts(self))])
+
+    @cached_property
+    def _by_line(self) -> dict[bytes, Entry]:
+        return {
+            raw: entry
+            for some, text in _texts(self)
+            for raw, entry in zip(text.splitlines(keepends=True), some, strict=True)
+        }
 
     @classmethod
     def loads(cls, data: bytes, like: Manifest | None = None) -> Manifest:
         """Read what `dumps` wrote. Raises ValueError on anything else.
 
-        like: one that is much the same; entries that are equal are shared with it, which saves memory.
+        like: one that is much the same; equal entries are shared with it, which saves time and memory.
         """
         lines = io.BytesIO(data)
-        first, others = next(lines, b"").decode(), (like or cls()).entries
+        first, known = next(lines, b"").decode(), like._by_line if like else {}
         entries = {}
         for raw in lines:
-            entry = _entry(raw.decode("utf-8", "surrogateescape").removesuffix("\n"))
-            other = others.get(entry.path)
-            entries[entry.path] = other if other == entry else entry
+            entry = known.get(raw) or _entry(raw.decode("utf-8", "surrogateescape").removesuffix("\n"))
+            entries[entry.path] = entry
         if first != header(len(entries)) + "\n" or not data.endswith(b"\n"):
             raise ValueError("not a whole manifest")
         made = cls()
@@ -191,7 +199,7 @@ def unescape(text: str) -> str:
 
 def line(entry: Entry) -> str:
     """An entry's line."""
-    return _line(entry, entry.mtime)
+    return _line(_escaped(entry), entry.mtime).removesuffix("\n")
 
 
 def header(entries: int) -> str:
@@ -199,16 +207,24 @@ def header(entries: int) -> str:
     return f"{HEADER}\t{entries}"
 
 
+def _texts(entries: Iterable[Entry], *, times: bool = True) -> Iterator[tuple[list[Entry], bytes]]:
+    """Some entries at a time, and the lines of these. Without `times` each mtime is 0."""
+    rest = iter(entries)
+    while some := list(islice(rest, _AT_ONCE)):
+        text = "".join([_line(entry, entry.mtime if times else 0) for entry in some])
+        plain = text.count("\t") == 5 * len(some) and text.count("\n") == len(some)
+        if not plain or "\\" in text or "\r" in text:
+            text = "".join([_line(_escaped(entry), entry.mtime if times else 0) for entry in some])
+        yield some, text.encode("utf-8", "surrogateescape")
+
+
+def _escaped(entry: Entry) -> Entry:
+    return entry._replace(content=escape(entry.content), path=escape(entry.path))
+
+
 def _line(entry: Entry, mtime: int) -> str:
-    fields = (
-        entry.kind,
-        f"{entry.mode:o}",
-        str(entry.size),
-        str(mtime),
-        escape(entry.content),
-        escape(entry.path),
-    )
-    return "\t".join(fields)
+    path, kind, mode, size, _, content = entry
+    return f"{kind}\t{mode:o}\t{size}\t{mtime}\t{content}\t{path}\n"
 
 
 def _entry(line: str) -> Entry:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import secrets
 import threading
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOM = 200 << 20  # bytes kept; what was used longest ago goes first
@@ -34,18 +32,23 @@ def keep_manifest(text: bytes) -> str:
 
 
 def digests(root: Path) -> dict[str, str]:
-    """By path below `root`: what lstat said of a file, a tab, and its sha256 at that time."""
-    found = {}
-    for raw in io.BytesIO(_read(_of_source(root)) or b""):
-        path, _, told = raw.decode("utf-8", "surrogateescape").rstrip("\n").partition("\0")
-        found[path] = told
-    return found
+    """The sha256 of files below `root`, by path, NUL and what lstat said of it at that time."""
+    proof, _, data = (_read(_of_source(root)) or b"").partition(b"\n")
+    if proof.decode("ascii", "replace") != hashlib.sha256(data).hexdigest():
+        return {}
+    return {row[64:]: row[:64] for row in data.decode("utf-8", "surrogateescape").split("\n")}
 
 
 def keep_digests(root: Path, found: dict[str, str]) -> None:
     """Remember these for the next scan; names with a newline are read again each time."""
-    rows = (f"{path}\0{told}\n" for path, told in found.items() if "\n" not in path)
-    _write(_of_source(root), (row.encode("utf-8", "surrogateescape") for row in rows))
+    _write(_of_source(root), _proven(found))
+
+
+def _proven(found: dict[str, str]) -> Iterator[bytes]:
+    rows = "\n".join([f"{digest}{file}" for file, digest in found.items() if "\n" not in file])
+    data = rows.encode("utf-8", "surrogateescape")
+    yield hashlib.sha256(data).hexdigest().encode() + b"\n"
+    yield data
 
 
 def _folder() -> Path:
@@ -60,27 +63,24 @@ def _of_source(root: Path) -> Path:
 
 def _read(path: Path) -> bytes | None:
     try:
-        data = zlib.decompress(path.read_bytes())
+        data = path.read_bytes()
         os.utime(path)
-    except (OSError, zlib.error):
+    except OSError:
         return None
     return data
 
 
 def _write(path: Path, blocks: Iterable[bytes]) -> None:
-    """In a thread: packing takes as long as a round trip. The process does not end before it is done."""
-    threading.Thread(target=_pack, args=(path, blocks), name="remember").start()
+    """In a thread; the process does not end before it is done."""
+    threading.Thread(target=_keep, args=(path, blocks), name="remember").start()
 
 
-def _pack(path: Path, blocks: Iterable[bytes]) -> None:
+def _keep(path: Path, blocks: Iterable[bytes]) -> None:
     fresh = path.with_suffix(f".{secrets.token_hex(4)}")
-    packer = zlib.compressobj(1)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with fresh.open("wb") as file:
-            for block in blocks:
-                file.write(packer.compress(block))
-            file.write(packer.flush())
+            file.writelines(blocks)
         fresh.replace(path)
         _make_room(path.parent)
 

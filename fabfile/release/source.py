@@ -140,7 +140,7 @@ class _Scan:
         self.before = remembered.digests(root) if remember else {}
         self.after: dict[str, str] = {}
         self.entries: list[Entry] = []
-        self.unread: list[tuple[int, str]] = []  # where in `entries`, and the file's stamp
+        self.unread: list[tuple[int, str]] = []  # where in `entries`, and how it is remembered
         # What was written this moment may be written again within the same tick of the clock.
         self.settled = time.time_ns() - SETTLED
 
@@ -184,23 +184,22 @@ class _Scan:
 
     def _digest(self, path: str, info: os.stat_result) -> str:
         """From memory; "" where it has to be read."""
-        stamp = f"{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino} {info.st_dev}"
-        known = self.before.pop(path, "")
-        if known.startswith(f"{stamp}\t"):
-            self.after[path] = known
-            return known[len(stamp) + 1 :]
+        file = f"{path}\0{info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino} {info.st_dev}"
+        if known := self.before.pop(file, ""):
+            self.after[file] = known
+            return known
         settled = max(info.st_mtime_ns, info.st_ctime_ns) < self.settled
-        self.unread.append((len(self.entries), stamp if settled else ""))
+        self.unread.append((len(self.entries), file if settled else ""))
         return ""
 
     def _read_all(self) -> None:
         slices = [self.unread[i : i + SLICE] for i in range(0, len(self.unread), SLICE)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for some, read in zip(slices, pool.map(self._read, slices), strict=True):
-                for (at, stamp), digest in zip(some, read, strict=True):
-                    entry = self.entries[at] = self.entries[at]._replace(content=digest)
-                    if stamp:
-                        self.after[entry.path] = f"{stamp}\t{digest}"
+                for (at, file), digest in zip(some, read, strict=True):
+                    self.entries[at] = self.entries[at]._replace(content=digest)
+                    if file:
+                        self.after[file] = digest
 
     def _read(self, some: list[tuple[int, str]]) -> list[str]:
         digests = []
