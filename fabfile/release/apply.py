@@ -1,7 +1,7 @@
 """Bring a directory on the host up to a manifest, from a staging directory.
 
-Every file arrives by a rename, never by writing in place: a hardlinked copy of the directory keeps the
-old content. Each command may be run again after a cut.
+Every file arrives as a whole, by a link or a rename, never by writing in place: a hardlinked copy of the
+directory keeps the old content. Each command may be run again after a cut.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def commands(difference: Difference, base: Manifest, staging: str, target: str) 
     """The sh commands that turn `target` (which held `base`) into what `difference` wants.
 
     Order: what vanishes or changes its kind; directories in the place of something else; new directories,
-    each moved whole with all that is in it; other files and links by rename; the modes of directories.
+    each moved whole with all that is in it; other files and links; the modes of directories.
     """
     new = {e.path for e in difference.added if e.kind == "dir"}
     yield f"mkdir -p {quote(staging)} {quote(target)} && cd {quote(staging)}"
@@ -47,7 +47,9 @@ def commands(difference: Difference, base: Manifest, staging: str, target: str) 
         yield f'for d in {words}; do if [ -L "$d" ] || [ ! -d "$d" ]; then rm -rf "$d"; fi; done'
     yield from batches("mkdir -p --", (e.path for e in folders))
     yield from _grafts(sorted(path for path in new if posixpath.dirname(path) not in new), staging)
-    yield from _moves([e for e in difference.uploads if posixpath.dirname(e.path) not in new], staging)
+    single = [e.path for e in difference.uploads if posixpath.dirname(e.path) not in new]
+    yield from _placed(single, staging, target)
+    yield f"cd {quote(target)}"
     yield from _modes(folders)
 
 
@@ -88,15 +90,18 @@ def _stands_in_the_way(old: Entry | None, new: Entry) -> bool:
     return old is None or old.kind != new.kind or new.kind == "link"
 
 
-def _moves(entries: Sequence[Entry], staging: str) -> Iterator[str]:
-    by_folder: dict[str, list[str]] = {}
-    for entry in entries:
-        by_folder.setdefault(posixpath.dirname(entry.path), []).append(entry.path)
-    for folder, paths in by_folder.items():
-        sources = (posixpath.join(staging, path) for path in paths)
-        goal = quote(f"./{folder}/" if folder else "./")
-        for command in batches("mv -f --", sources, relative=False):
-            yield f"{command} {goal}"
+def _placed(paths: Sequence[str], staging: str, target: str) -> Iterator[str]:
+    if paths:
+        yield f"target={quote(target)}; cd {quote(staging)}"
+        yield _PLACE
+    yield from batches("place", paths)
+
+
+# A link takes one process for all of them, a rename one for each; not each file system has links.
+_PLACE = """place() {
+  cp -lP --parents --remove-destination -t "$target" -- "$@" 2>/dev/null && return
+  for path; do mv -f -- "$path" "$target/${path%/*}/" || return; done
+}"""
 
 
 def _modes(folders: Iterable[Entry]) -> Iterator[str]:
@@ -107,12 +112,12 @@ def _modes(folders: Iterable[Entry]) -> Iterator[str]:
         yield from batches(f"chmod {mode:o} --", paths)
 
 
-def batches(command: str, paths: Iterable[str], relative: bool = True) -> Iterator[str]:
+def batches(command: str, paths: Iterable[str]) -> Iterator[str]:
     """`command` with as many quoted paths each time as surely fit."""
     words: list[str] = []
     length = 0
     for path in paths:
-        word = quote(f"./{path}" if relative else path)
+        word = quote(f"./{path}")
         if words and length + len(word) > ARGUMENTS:
             yield " ".join([command, *words])
             words, length = [], 0
