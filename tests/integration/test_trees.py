@@ -820,6 +820,33 @@ def test_a_host_with_nothing_but_busybox(
         assert drift == {"missing": [], "altered": [], "extra": []}
 
 
+NO_LINKS = """#!/bin/sh
+case " $*" in *" -l"*) echo "cp: cannot create hard link: Operation not permitted" >&2; exit 1 ;; esac
+exec /bin/cp "$@"
+"""
+
+
+@pytest.fixture
+def without_links(sshd_installed: None) -> Iterator[Sshd]:
+    """A host whose file system, so its cp says, has no hard links."""
+    folder = Path(tempfile.mkdtemp(prefix="switchover-cp-"))
+    folder.chmod(0o755)
+    cp = folder / "cp"
+    cp.write_text(NO_LINKS)
+    cp.chmod(0o755)
+    with Sshd(extra=f"SetEnv PATH={folder}:/usr/bin:/bin") as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+@each_strategy
+def test_a_host_without_hard_links(
+    without_links: Sshd, docs: Releases, tmp_path: Path, strategy: str
+) -> None:
+    site = Site(without_links, without_links.new_dir() / "site", {"strategy": strategy})
+    there_and_back(site, docs.old, docs.new)
+
+
 # -- as a person types it ------------------------------------------------------------------------------
 
 
