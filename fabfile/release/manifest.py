@@ -130,7 +130,10 @@ class Manifest:
 
     def dumps(self) -> bytes:
         """As the host keeps it."""
-        return b"".join([f"{header(len(self))}\n".encode(), *(text for _, text in _texts(self))])
+        whole = io.BytesIO()
+        whole.write(f"{header(len(self))}\n".encode())
+        whole.writelines(text for _, text in _texts(self))
+        return whole.getvalue()
 
     @cached_property
     def _by_line(self) -> dict[bytes, Entry]:

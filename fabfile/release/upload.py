@@ -44,7 +44,7 @@ class Update:
     place: Place
     known: Known
     difference: Difference
-    manifest: Manifest  # as it will be
+    entries: int  # of the manifest as it will be
     whole: bool  # the manifest was sent; else the host makes it from the one it has
     digest: str = ""  # of the manifest's text
 
@@ -77,14 +77,14 @@ def stage(
     manifest = wanted if anew or known.manifest is None else known.manifest.after(difference)
     moved = place.base not in ("", place.state)
     if not place.state or not (difference or anew or moved):
-        return Update(place, known, difference, manifest, False, known.digest)
+        return Update(place, known, difference, len(manifest), False, known.digest)
     lines = len(difference.written) + len(difference.deleted)
     text = manifest.dumps()
     # A few lines travel; the host makes the rest from the manifest it has, and proves it.
     whole = not (known.digest and proof.possible(host) and lines <= max(64, len(wanted) // 8))
     if whole:
         _send_manifest(host, place.state, text)
-    return Update(place, known, difference, manifest, whole, remembered.keep_manifest(text))
+    return Update(place, known, difference, len(manifest), whole, remembered.keep_manifest(text))
 
 
 def fill(
@@ -181,7 +181,7 @@ def _new_manifest(update: Update) -> Iterator[str]:
         if removed:
             yield _here(f"cat > {gone}", removed)
             stay += f" | {{ grep -avxFf {gone} || :; }}"
-        yield f"{{ printf '%s\n' {quote(header(len(update.manifest)))}; {stay}; }} > {fresh}; rm -f {gone}"
+        yield f"{{ printf '%s\n' {quote(header(update.entries))}; {stay}; }} > {fresh}; rm -f {gone}"
         yield _here(f"cat >> {fresh}", [line(entry) for entry in update.difference.written])
         same = f'[ "$(sha256sum < {fresh} | cut -c 1-64)" = {update.digest} ]'
         yield f"{same} || {{ echo {DAMAGED} >&2; exit 1; }}"

@@ -277,7 +277,13 @@ def many_files(bench: Bench) -> None:
             site.change(10)
             time.sleep(SETTLE)
 
-        bench.pair("100,000 files, 10 changed", ours.deploy, "rsync + ssh", theirs.deploy, 0.5, before=change)
+        ten = "100,000 files, 10 changed"
+        bench.pair(f"{ten}, loopback", ours.deploy, "rsync + ssh", theirs.deploy, None, before=change)
+        with Link(server.port, RTT / 2) as link:
+            ours.port = theirs.port = link.port
+            far = f"{ten}, {RTT * 1000:.0f} ms"
+            bench.pair(far, ours.deploy, "rsync + ssh", theirs.deploy, 0.5, before=change)
+        ours.port = server.port
         change()
         _memory(bench, ours, "10 of 100,000 files changed")
         _recycling(bench, server, site)
