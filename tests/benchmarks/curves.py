@@ -92,9 +92,7 @@ def draw(curves: list[Curve], path: Path) -> None:
             panel.plot(curve.x, seconds, style, color=colour, marker="o", markersize=4, label=name)
         if curve.log:
             panel.set_xscale("log")
-            panel.set_yscale("log")
-        else:
-            panel.set_ylim(bottom=0)
+        panel.set_ylim(bottom=0)
         panel.set_title(curve.title, loc="left")
         panel.set_xlabel(curve.unit)
         panel.set_ylabel("seconds")
