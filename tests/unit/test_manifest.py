@@ -52,6 +52,14 @@ def test_a_manifest_survives_its_way_to_the_host(manifest: Manifest) -> None:
     assert not manifest.difference(again)
 
 
+@given(manifests, manifests)
+def test_a_manifest_is_read_the_same_beside_one_that_is_like_it(manifest: Manifest, other: Manifest) -> None:
+    like = Manifest([*other, *list(manifest)[::2]])
+    again = Manifest.loads(manifest.dumps(), like)
+    assert again.entries == manifest.entries
+    assert again.dumps() == manifest.dumps()
+
+
 @given(manifests, st.data())
 def test_a_cut_manifest_is_refused(manifest: Manifest, data: st.DataObject) -> None:
     whole = manifest.dumps()
