@@ -33,6 +33,7 @@ class CacheSync(Building):
     def sync(self, release: str, repair: bool) -> None:
         """Bring the cache up to the source; with `repair`, whatever it holds."""
         self.id = release
+        self.take_over()
         if repair:
             with self.step("compare"):
                 self._known = Known(self.check_drift())

@@ -206,15 +206,14 @@ class Deployment(Building):
     def _tidy(self) -> None:
         """Pick up what an interrupted deployment has left of this one; clear away what others have left."""
         self.resumed = self.id in self.state.records
-        if self.state.jobs:
-            self.jobs.end_others()
+        if self.resumed:
+            with self.step("resume"):
+                self.jobs.settle()
+        self.take_over()
         ours = {self.source.tree, f"{self.source.tree}.rsync"}
         if stale := sorted(self.state.incoming - ours):
             names = " ".join(quote(f"{self.layout.incoming}/{name}") for name in stale)
             self.host.shell.run(f"{self.guard}rm -rf {names}", what="Clearing away old uploads")
-        if self.resumed:
-            with self.step("resume"):
-                self.jobs.settle()
 
     def _already_live(self) -> bool:
         """Whether the deployment that we resume had switched here before it was cut."""

@@ -37,8 +37,7 @@ class Rollback(Work):
 
     def prepare(self, release: str) -> None:
         """See that the release is whole."""
-        if self.state.jobs:
-            self.jobs.end_others()
+        self.take_over()
         with self.step("verify"):
             if self._seems_whole(release):
                 return

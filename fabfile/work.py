@@ -176,11 +176,20 @@ class Work:
 
     def _take_state(self, found: state.State) -> None:
         """Raises HostNotReady where `current` can't be switched."""
+        told = self.state.damaged if self.state else ()
         self.state = found
         found.require_link(self.layout)
         self.result.previous = found.live
-        for name in found.damaged:
+        for name in set(found.damaged).difference(told):
             self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
+
+    def take_over(self) -> None:
+        """End the jobs that interrupted commands have left, and see what these have done meanwhile."""
+        if self.state.jobs:
+            self.jobs.end_others()
+            asking = self._asking_state()
+            (said,) = self.host.shell.batch([asking])
+            self._take_state(state.parse(said, asking.what))
 
     def _check_view(self, warm: Future[None]) -> str:
         """Whether SFTP sees what the shell has just written; where not, checks go over SSH."""

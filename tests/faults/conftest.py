@@ -42,19 +42,25 @@ def tools() -> Iterator[Tools]:
 
 @pytest.fixture(scope="session")
 def gated(tools: Tools, sshd_installed: None) -> Iterator[Sshd]:
-    """A server whose cp waits before a cache as long as there is a file .gate beside it."""
+    """A server whose cp waits at a cache as long as a file .gate beside that says how it is used: `place`, to
+    put an upload in its place there, or `copy`.
+    """
     tools.write("cp", GATED_CP)
     with Sshd(extra=f"SetEnv PATH={tools.folder}:/usr/bin:/bin") as server:
         yield server
 
 
 GATED_CP = """
-for last in "$@"; do
-  case $last in
+use=copy
+for word in "$@"; do
+  case $word in
+    -lP) use=place ;;
     */cache)
-      root=${last%/cache}
-      [ ! -e "$root/.gate" ] || : > "$root/.reached"
-      n=0; while [ -e "$root/.gate" ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n + 1)); done ;;
+      root=${word%/cache}
+      [ "$(cat "$root/.gate" 2>/dev/null)" != $use ] || : > "$root/.reached"
+      n=0; while [ "$(cat "$root/.gate" 2>/dev/null)" = $use ] && [ $n -lt 1200 ]; do
+        sleep 0.05; n=$((n + 1))
+      done ;;
   esac
 done
 """

@@ -81,14 +81,17 @@ class Listener:
 
 
 class Client:
-    """A deployment in a process of its own, which waits at the beginning of a step until it is let go."""
+    """A deployment in a process of its own, which waits at the beginning of a step until it is let go.
 
-    def __init__(self, project: Project, stop_at: str, port: int | None = None) -> None:
+    options: what fleet.Options takes.
+    """
+
+    def __init__(self, project: Project, stop_at: str, port: int | None = None, **options: bool) -> None:
         self.context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = self.context.Pipe()
         how = (str(project.folder), str(project.ssh_config), project.address(port))
         self.process = self.context.Process(
-            target=_deploy, args=(theirs, *how, str(project.server.identity), stop_at)
+            target=_deploy, args=(theirs, *how, str(project.server.identity), stop_at, options)
         )
         self.process.start()
         theirs.close()
@@ -117,7 +120,15 @@ class Client:
         self.kill()
 
 
-def _deploy(pipe: Pipe, folder: str, ssh_config: str, address: str, identity: str, stop_at: str) -> None:
+def _deploy(
+    pipe: Pipe,
+    folder: str,
+    ssh_config: str,
+    address: str,
+    identity: str,
+    stop_at: str,
+    options: dict[str, bool],
+) -> None:
     def stop() -> None:
         pipe.send("here")
         pipe.recv()
@@ -126,6 +137,7 @@ def _deploy(pipe: Pipe, folder: str, ssh_config: str, address: str, identity: st
     outcome = fleet.deploy(
         load(Path(folder, "config.yaml")),
         [fleet.Target(address, identity)],
+        options=fleet.Options(**options),
         listener=listener,
         config=fabric.Config(runtime_ssh_path=ssh_config),
     )

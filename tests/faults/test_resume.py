@@ -112,10 +112,11 @@ def site(tmp_path: Path, gated: Sshd) -> Iterator[Project]:
     (made.deploy_to / ".gate").unlink(missing_ok=True)
 
 
-def killed_while_copying(site: Project) -> str:
-    """A deployment whose client was killed while the host copies; its release. The gate is still closed."""
-    gate = site.deploy_to / ".gate"
-    gate.touch()
+def killed_while_copying(site: Project, use: str = "copy") -> str:
+    """A deployment whose client was killed while the host copies, or puts the upload in its `place`; its
+    release. The gate is still closed.
+    """
+    (site.deploy_to / ".gate").write_text(use)
     with site.start("deploy") as running:
         eventually((site.deploy_to / ".reached").exists, "it copies", timeout=40)
         dead(running)
@@ -149,18 +150,58 @@ def test_resume_after_a_kill_during_copy(site: Project) -> None:
     finished(site, first, half)
 
 
-def test_resume_while_the_copy_still_goes_on(site: Project) -> None:
-    """The host copies on without us: --resume waits for that copy instead of starting another one."""
+@pytest.mark.parametrize("use", ["place", "copy"])
+def test_resume_while_the_copy_still_goes_on(site: Project, use: str) -> None:
+    """The host works on without us: --resume waits for that instead of starting it again, and goes on from
+    what it has made of the host meanwhile.
+    """
     first = site.live
     assert first
-    half = killed_while_copying(site)
-    with site.start("deploy", "--resume", "--json") as running:
-        folder = site.deploy_to / ".switchover/lock/3"
-        eventually(folder.exists, "it has the lock")
-        assert running.process.poll() is None
+    half = killed_while_copying(site, use)
+    with Client(site, "resume", resume=True) as client:
+        client.wait()  # it knows the host as it was while the copy still went on
         (site.deploy_to / ".gate").unlink()
-        assert running.finish().host["release"] == half
+        said = client.go_on()
+    assert said["code"] == 0, said["error"]
     finished(site, first, half)
+
+
+def test_another_deployment_while_the_upload_still_gets_in(site: Project) -> None:
+    """The host still puts the upload of a killed deployment in its place: another one, of something else,
+    ends that, and what is live in the end is exactly its own source.
+    """
+    first = site.live
+    assert first
+    half = killed_while_copying(site, "place")
+    site.write({"index.html": "three\n", "more.html": "more\n"})
+    with Client(site, "check") as client:
+        client.wait()
+        (site.deploy_to / ".gate").unlink()
+        eventually(lambda: ended(site, half), "the upload is in its place")
+        said = client.go_on()
+    assert said["code"] == 0, said["error"]
+    assert site.live
+    finished(site, first, site.live)
+
+
+def test_a_cache_sync_while_the_upload_still_gets_in(site: Project) -> None:
+    """The same, where a cache-sync comes next: the cache holds exactly what is asked for."""
+    half = killed_while_copying(site, "place")
+    site.write({"index.html": "three\n", "more.html": "more\n"})
+    jobs = site.deploy_to / ".switchover/jobs"
+    with site.start("cache-sync") as running:
+        eventually(lambda: not list(jobs.glob(f"{half}.*")), "the abandoned job is ended")
+        (site.deploy_to / ".gate").unlink()
+        running.finish()
+    assert_same(site.build, site.deploy_to / "cache")
+    eventually(lambda: not detached_from(site.server.port), "no job is left running")
+    done = site.fab("cache-sync", "--verify", "--json")
+    assert done.host["drift"] == {"missing": [], "altered": [], "extra": []}
+
+
+def ended(site: Project, release: str) -> bool:
+    """Whether the job that builds a release has ended."""
+    return bool(list((site.deploy_to / ".switchover/jobs").glob(f"{release}.build-*/status")))
 
 
 @pytest.mark.parametrize("hook", ["before_switch", "after_switch"])
