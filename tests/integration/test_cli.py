@@ -46,6 +46,16 @@ def test_the_list_of_tasks_needs_no_configuration(project: Project) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_was_compiled_is_kept_unless_the_user_says_no(project: Project, wanted: bool) -> None:
+    """Invoke would have every run compile all of ours, and all they import, anew."""
+    kept = project.folder / "bytecode"
+    project.fab(
+        "--list", hosts="", PYTHONPYCACHEPREFIX=str(kept), PYTHONDONTWRITEBYTECODE="" if wanted else "1"
+    )
+    assert bool(list(kept.rglob("cli/deploy.*.pyc"))) == wanted
+
+
 def test_deploying_a_folder_without_a_configuration(project: Project) -> None:
     home = project.folder / "home"
     done = project.fab(
