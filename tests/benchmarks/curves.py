@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,9 @@ from pathlib import Path
 from tests.benchmarks.host import host
 from tests.benchmarks.link import Link
 from tests.benchmarks.rivals import Rsync, Switchover
-from tests.benchmarks.sites import Site
+from tests.benchmarks.sites import Site, settle
 
 FILES, SIZE, SHARE, RTT = 2690, 87 << 20, 0.01, 0.05
-REST = 2.1  # seconds; see run.SETTLE
 WARM = 3  # deployments before there is one to recycle
 
 
@@ -60,7 +58,7 @@ def _point(
         seconds: tuple[list[float], list[float]] = ([], [])
         for turn in range(WARM + rounds):
             site.change(int(files * share))
-            time.sleep(REST)
+            settle()
             took = ours.deploy(), theirs.deploy()
             theirs.tidy()
             if turn >= WARM:

@@ -26,14 +26,13 @@ from tests.benchmarks import curves
 from tests.benchmarks.host import DISK, host
 from tests.benchmarks.link import Link
 from tests.benchmarks.rivals import FAB, REPOSITORY, Capistrano, Rsync, Switchover, has_capistrano, timed
-from tests.benchmarks.sites import Site
+from tests.benchmarks.sites import Site, settle
 from tests.lab.sshd import Sshd
 
 RTT = 0.05  # seconds, there and back
 FAR = 0.4  # the same where round trips are counted: longer than a host takes for an answer
 FILES, SIZE = 2690, 87 << 20
 MANY = 100_000
-SETTLE = 2.1  # seconds: a file written just now is hashed again, so a site rests as between two deployments
 
 Time = Callable[[], float]
 
@@ -116,7 +115,7 @@ class Bench:
         """A site that has come to rest."""
         folder = self.home("site")
         site = Site(folder, files, size)
-        time.sleep(SETTLE)
+        settle()
         yield site
         shutil.rmtree(folder)
 
@@ -150,7 +149,7 @@ def websites(bench: Bench, rtt: float) -> None:
         def change() -> None:
             theirs.tidy()
             site.change(FILES // 100)
-            time.sleep(SETTLE)
+            settle()
 
         bench.pair(f"1 % changed, {at}", *pair, before=change)
         if rtt:
@@ -181,7 +180,7 @@ def _capistrano(
     def change() -> None:
         site.change(FILES // 100)
         theirs.commit()
-        time.sleep(SETTLE)
+        settle()
 
     bench.pair(f"1 % changed, {at}", ours.deploy, "Capistrano", theirs.deploy, goal, before=change)
 
@@ -275,7 +274,7 @@ def many_files(bench: Bench) -> None:
         def change() -> None:
             theirs.tidy()
             site.change(10)
-            time.sleep(SETTLE)
+            settle()
 
         ten = "100,000 files, 10 changed"
         bench.pair(f"{ten}, loopback", ours.deploy, "rsync + ssh", theirs.deploy, None, before=change)
@@ -310,7 +309,7 @@ def _recycling(bench: Bench, server: Sshd, site: Site) -> None:
 
     def change() -> None:
         site.change(10)
-        time.sleep(SETTLE)
+        settle()
 
     both = ("copy", "retain")
     bench.pair("100,000 files, 10 changed: copy + retain, recycled", phases("recycle", *both), "full copy",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from pathlib import Path
+
+REST = 2.1  # seconds; a file written just now is hashed again
 
 WORDS = [
     "return", "function", "class", "public", "$this->", "import", "from", "def", "self", "if", "else", "=>",
@@ -11,6 +15,12 @@ WORDS = [
     "request", "response", "render", "template", "user", "order", "cache", "0x1f", "3.14", "/* note */", "//",
     "<div>",
 ]  # fmt: skip
+
+
+def settle() -> None:
+    """Rest as between two deployments; what a disk has still to write would slow whoever comes next."""
+    os.sync()
+    time.sleep(REST)
 
 
 class Site:
