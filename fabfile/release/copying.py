@@ -126,8 +126,10 @@ def recycle(
     return f"""
 {proof.SEALS}
 recycled() {{
-  seals {quote(layout.own)} || return 1
-  [ "$({proof.seal(tree)})" = {quote(old.record.seal)} ] || {{ echo {DRIFTED}; return 1; }}
+  seals {quote(layout.own)} &
+  [ "$({proof.seal(tree)})" = {quote(old.record.seal)} ]; sealed=$?
+  wait $! || return 1
+  [ $sealed = 0 ] || {{ echo {DRIFTED}; return 1; }}
   (
 {body}
   )

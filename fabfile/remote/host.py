@@ -26,7 +26,6 @@ class Facts:
 
     user: str
     machine: str
-    clock: int  # Unix seconds
     programs: frozenset[str]
     cp_reflink: bool  # cp knows --reflink; whether the file system does is another matter
     mv_no_target: bool  # mv knows -T
@@ -144,7 +143,6 @@ def write_file(path: str, text: str) -> str:
 _FACTS = f"""
 printf 'user\\t%s\\n' "$(id -un 2>/dev/null || id -u)"
 printf 'machine\\t%s\\n' "$(hostname 2>/dev/null || uname -n)"
-printf 'clock\\t%s\\n' "$(date +%s)"
 for p in {" ".join(PROGRAMS)}; do command -v "$p" >/dev/null 2>&1 && printf 'program\\t%s\\n' "$p"; done
 cp --help 2>&1 | grep -q -- --reflink && printf 'cp_reflink\\t1\\n'
 mv --help 2>&1 | grep -q -- '-T' && printf 'mv_no_target\\t1\\n'
@@ -160,7 +158,6 @@ def _parse(text: str) -> Facts:
     return Facts(
         said.get("user", "?"),
         said.get("machine", "?"),
-        int(said.get("clock") or 0),
         frozenset(value for key, value in rows if key == "program"),
         "cp_reflink" in said,
         "mv_no_target" in said,
