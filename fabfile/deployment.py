@@ -13,6 +13,7 @@ point and run again. Nothing under what `current` points at is ever written to.
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -206,10 +207,8 @@ class Deployment(Building):
     def _tidy(self) -> None:
         """Pick up what an interrupted deployment has left of this one; clear away what others have left."""
         self.resumed = self.id in self.state.records
-        if self.resumed:
-            with self.step("resume"):
-                self.jobs.settle()
-        self.take_over()
+        with self.step("resume") if self.resumed else nullcontext():
+            self.take_over()
         ours = {self.source.tree, f"{self.source.tree}.rsync"}
         if stale := sorted(self.state.incoming - ours):
             names = " ".join(quote(f"{self.layout.incoming}/{name}") for name in stale)

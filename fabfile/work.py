@@ -184,9 +184,12 @@ class Work:
             self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
 
     def take_over(self) -> None:
-        """End the jobs that interrupted commands have left, and see what these have done meanwhile."""
+        """End the jobs that other commands have left, wait for those of the one that we go on with, and see
+        what they have done meanwhile.
+        """
         if self.state.jobs:
             self.jobs.end_others()
+            self.jobs.settle()
             asking = self._asking_state()
             (said,) = self.host.shell.batch([asking])
             self._take_state(state.parse(said, asking.what))
