@@ -180,7 +180,7 @@ class Work:
         self.state = found
         found.require_link(self.layout)
         self.result.previous = found.live
-        for name in set(found.damaged).difference(told):
+        for name in sorted(set(found.damaged).difference(told)):
             self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
 
     def take_over(self) -> None:

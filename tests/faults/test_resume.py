@@ -6,12 +6,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import fabric
 import pytest
 
+from fabfile import fleet
+from fabfile.settings import load
 from tests.faults.helpers import (
     LARGE,
     PATIENT,
     Client,
+    Listener,
     nothing_is_left,
     record,
     unfinished,
@@ -310,3 +314,27 @@ def test_a_plain_deployment_of_something_else_cleans_up(site: Project) -> None:
     finished(site, first, done.host["release"])
     assert record(site, first)["state"] == "good"
     eventually(lambda: not detached_from(site.server.port), "no job is left running")
+
+
+def test_a_rollback_where_the_host_goes_back_by_itself(site: Project) -> None:
+    """Between the rollback's first look and its switch, a timer of a dead deployment goes back to the very
+    release: that one is live, and nothing says that somebody has left it.
+    """
+    first = site.live
+    assert first
+    site.deployed()
+    (site.deploy_to / ".switchover/jobs/abandoned.deadman-0-1").mkdir(parents=True)
+
+    def go_back() -> None:
+        site.current.unlink()
+        site.current.symlink_to(f"releases/{first}")
+
+    outcome = fleet.rollback(
+        load(site.folder / "config.yaml"),
+        [fleet.Target(site.address(), str(site.server.identity))],
+        listener=Listener(check=go_back),
+        config=fabric.Config(runtime_ssh_path=str(site.ssh_config)),
+    )
+    assert outcome.ok, outcome.error
+    assert site.live == first
+    assert (record(site, first)["state"], record(site, first)["left"]) == ("live", False)
