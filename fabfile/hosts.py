@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import fabric
 
+from . import address
+from .address import Address
 from .errors import ConfigError
 from .events import Listener
 from .remote.host import Host, connect
-from .settings import Settings
+from .settings import HostEntry, Settings
 
 AT_ONCE = 32  # hosts worked on at the same time
 
@@ -31,9 +32,11 @@ def opened(
 ) -> Iterator[list[Host]]:
     """The hosts (settings.hosts unless `targets` are given), not yet connected; closed at the end.
 
-    Raises ConfigError where none is named, or one twice.
+    A target that is one of settings.hosts has that entry's user, port and key, unless it names its own.
+    Raises ConfigError where none is named, or one twice, or one that is no address.
     """
-    chosen = list(targets) if targets else [_as_target(entry) for entry in settings.hosts]
+    entries = [_as_target(entry) for entry in settings.hosts]
+    chosen = [_completed(target, settings.hosts) for target in targets] if targets else entries
     if not chosen:
         raise ConfigError(
             "No host is named.",
@@ -51,10 +54,37 @@ def opened(
             host.close()
 
 
-def _as_target(entry: Any) -> Target:
-    name = f"[{entry.host}]" if ":" in entry.host and entry.port else entry.host
-    address = (f"{entry.user}@" if entry.user else "") + name + (f":{entry.port}" if entry.port else "")
-    return Target(address, str(entry.identity) if entry.identity else None)
+def _as_target(entry: HostEntry) -> Target:
+    identity = str(entry.identity) if entry.identity else None
+    return Target(str(Address(entry.host, entry.user, entry.port)), identity)
+
+
+def _completed(target: Target, entries: Sequence[HostEntry]) -> Target:
+    """The target, with what the entry of the same host says and it leaves open."""
+    given = _parsed(target.address)
+    same = [entry for entry in entries if entry.host.lower() == given.host.lower()]
+    for asked, key in ((given.port, "port"), (given.user, "user")):
+        same = [entry for entry in same if asked and getattr(entry, key) == asked] or same
+    if not same:
+        return target
+    if len(same) > 1:
+        raise ConfigError(
+            f"{target.address} may be any of {len(same)} hosts of the configuration.",
+            ", ".join(_as_target(entry).address for entry in same),
+            "Give its user and port with it: -H user@host:port.",
+        )
+    entry = _as_target(same[0])
+    address = Address(given.host, given.user or same[0].user, given.port or same[0].port)
+    return Target(str(address), target.identity or entry.identity)
+
+
+def _parsed(text: str) -> Address:
+    try:
+        return address.parse(text)
+    except ValueError as error:
+        raise ConfigError(
+            "A host is not named as it should be.", f"found {text!r}; allowed: {error}", "Correct -H."
+        ) from None
 
 
 def _names(targets: Sequence[Target]) -> list[str]:
@@ -63,9 +93,9 @@ def _names(targets: Sequence[Target]) -> list[str]:
     twice = sorted({address for address in full if full.count(address) > 1})
     if twice:
         raise ConfigError("A host is named twice.", ", ".join(twice), "Name each host once.")
-    parts = [fabric.Connection.derive_shorthand(None, address) for address in full]
-    bare = [part["host"] for part in parts]
-    ported = [f"{part['host']}:{part['port'] or 22}" for part in parts]
+    parts = [_parsed(text) for text in full]
+    bare = [part.host for part in parts]
+    ported = [str(Address(part.host, None, part.port or 22)) for part in parts]
     for names in (bare, ported):
         if len(set(names)) == len(names):
             return names

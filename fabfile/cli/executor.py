@@ -58,7 +58,7 @@ class Executor(fabric.executor.Executor):  # type: ignore[misc]
         from ..hosts import Target  # here: `fab --list` needs none
 
         given = self.core[0].args.hosts.value
-        targets = [Target(part.strip()) for part in given.split(",") if part.strip()] if given else []
+        targets = [Target(part.strip(" ")) for part in given.split(",") if part.strip(" ")] if given else []
         expanded: list[Any] = []
         for call in calls:
             if isinstance(getattr(call, "task", call), FleetTask):

@@ -18,6 +18,7 @@ import fabric
 import paramiko
 from paramiko.ssh_exception import NoValidConnectionsError
 
+from .. import address
 from ..errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, HostKeyRefused, LinkLost, Stopped
 from ..settings import Ssh
 from . import host_keys, ssh_config
@@ -71,6 +72,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         super().__init__(host, config=config, **kwargs)
         self.connect_kwargs = self._bounded(self.connect_kwargs, answer)
         self.connect_timeout = rules.connect_timeout
+
+    def derive_shorthand(self, host_string: str) -> dict[str, Any]:
+        """See Fabric's, which takes an IPv6 address and its port for one name."""
+        given = address.parse(host_string)
+        return {"user": given.user, "host": given.host, "port": given.port}
 
     def again(self, rules: Ssh) -> Connection:
         """Another connection to the same host, by the same ways in, under other rules."""

@@ -6,7 +6,6 @@ key here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field, is_dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 from pydantic import BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
+from .. import address
 from ..errors import ConfigError
 from . import values
 from .values import seconds, whole
@@ -59,13 +59,11 @@ def _host_entry(value: object) -> object:
     if isinstance(value, Mapping | HostEntry):
         return value
     allowed = "[user@]host[:port] (port 1 to 65535, IPv6 in brackets), or a mapping of host, user, port"
-    pattern = r"(?:(.*)@)?(\[[^\]]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?"
-    match = re.fullmatch(pattern, value) if isinstance(value, str) else None
-    if not match:
-        raise ValueError(allowed)
-    user, host, port = match.groups()
     try:
-        return HostEntry(host, user, int(port) if port else None)
+        if not isinstance(value, str):
+            raise ValueError
+        given = address.parse(value)
+        return HostEntry(given.host, given.user, given.port)
     except ValueError:
         raise ValueError(allowed) from None
 

@@ -169,7 +169,7 @@ MISTAKES = [
     ("hosts-text", "hosts: web1", 1, "hosts", 'write a list: ["web1"]'),
     ("host-port", "hosts:\n- web1:70000", 2, "hosts[0]", f'found "web1:70000"; allowed: {HOSTS}'),
     ("host-port-zero", "hosts: ['web1:0']", 1, "hosts[0]", HOSTS),
-    ("host-bare-ipv6", "hosts: ['fe80::1']", 1, "hosts[0]", "IPv6 in brackets"),
+    ("host-ipv6-port", "hosts: ['[fe80::1]22']", 1, "hosts[0]", "IPv6 in brackets"),
     ("host-option", "hosts: [-oProxyCommand=x]", 1, "hosts[0]", HOSTS),
     ("host-space", "hosts: [a b]", 1, "hosts[0]", HOSTS),
     ("host-no-user", "hosts: ['@web1']", 1, "hosts[0]", HOSTS),
