@@ -27,7 +27,10 @@ from .remote.files import Seen
 from .remote.host import Host, write_file
 from .remote.shell import Part, Result, quote
 from .settings import Settings
-from .work import Steps, Work, some
+from .steps import Steps
+from .work import Work, some
+
+COPYING = "Copying"  # what the commands are called that copy the release
 
 
 class Building(Work):
@@ -119,7 +122,7 @@ class Building(Work):
             told = quote(self.layout.state_of(self.id))
             unlink = shared.unlink(self.directory, self._links_of_live())
             script = f"rm -f {told}/manifest {told}/touched\n(\n{script}\n) || exit\n{unlink}"
-        return Part(f"Copying {source} to {self.directory}", script)
+        return Part(f"{COPYING} {source} to {self.directory}", script)
 
     def build(self) -> None:
         """Bring everything there and prove it; what did not arrive as sent is sent again, once.
@@ -262,7 +265,7 @@ class Building(Work):
 
     def _not_copied(self, error: CommandFailed) -> CommandFailed | HostNotReady:
         mode = self.settings.copy
-        if mode not in ("reflink", "hardlink") or not error.what.startswith("Copying"):
+        if mode not in ("reflink", "hardlink") or not error.command.startswith(COPYING):
             return error
         return HostNotReady(
             f"copy: {mode} does not work on {self.host.name}.",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from .build import Building
-from .errors import CommandFailed, ConnectionLost, HookFailed, HostNotReady, LockLost
+from .errors import NO_SPACE, QUOTA, CommandFailed, ConnectionLost, HookFailed, HostNotReady, LockLost
 from .release import copying, records, retention
 from .release.lock import Owner
 from .release.records import Record
@@ -162,9 +162,9 @@ class Deployment(Building):
             return
         if isinstance(self.result.error, ConnectionLost):
             return  # the lease runs out by itself, and what has arrived waits for the next try
-        self.jobs.end()
         if isinstance(self.result.error, LockLost):
-            return  # somebody else is at work here now
+            return  # somebody else is at work here now, and ends what is left of ours
+        self.jobs.end()
         if self.record is not None:
             self.after_failure()
             # A release that was live for a moment stays, to be looked at; retention removes it later.
@@ -227,6 +227,6 @@ class Deployment(Building):
 
     def _give_space_back(self) -> str:
         """What has arrived is kept for the next try, unless it is space that we have run out of."""
-        why = self.result.error.why if self.result.error else ""
-        full = any(said in why for said in ("No space left", "quota exceeded"))
+        error = self.result.error
+        full = isinstance(error, CommandFailed) and error.reason in (NO_SPACE, QUOTA)
         return f"rm -rf {quote(self.layout.incoming)}/*; " if full else ""

@@ -27,6 +27,34 @@ Each says what happened, why (the evidence seen) and what to try.
 
 from __future__ import annotations
 
+# Why a command on the host failed, where that has a known cure: CommandFailed.reason.
+NO_SPACE, QUOTA, READ_ONLY = "no-space", "quota", "read-only"
+DENIED, NOT_PERMITTED = "denied", "not-permitted"
+
+# What strerror says of it under LC_ALL=C; glibc, musl and BSD.
+_SAID = {
+    "No space left on device": NO_SPACE,
+    "Disk quota exceeded": QUOTA,
+    "Quota exceeded": QUOTA,
+    "Disc quota exceeded": QUOTA,
+    "Read-only file system": READ_ONLY,
+    "Permission denied": DENIED,
+    "Operation not permitted": NOT_PERMITTED,
+}
+
+_CURES = {
+    NO_SPACE: "Free space (df -h) or inodes (df -i) there, or lower keep_releases.",
+    QUOTA: "The account's quota is used up: free some of it, or have it raised.",
+    READ_ONLY: "The file system is mounted read-only: ask whoever runs the host.",
+    DENIED: "See who owns that path there (ls -ld), and make it writable for this account.",
+    NOT_PERMITTED: "See who owns that path there (ls -ld), and what the file system allows.",
+}
+
+
+def classify(said: str) -> str:
+    """Why a command failed, from what it printed in the C locale: one of the reasons above, or ""."""
+    return next((reason for words, reason in _SAID.items() if words in said), "")
+
 
 class SwitchoverError(Exception):
     """An error a user can act on.
@@ -84,7 +112,26 @@ class ConnectionLost(SwitchoverError):
 
 
 class CommandFailed(SwitchoverError):
-    """A command on the host ended with another exit status than 0."""
+    """A command on the host ended with another exit status than 0.
+
+    command: what was run, as errors name it. status: how it ended; None where that isn't known.
+    reason:  why, where it printed one that has a known cure (see classify), else "".
+    """
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "",
+        *,
+        command: str = "",
+        status: int | None = None,
+        reason: str = "",
+    ) -> None:
+        super().__init__(what, why, hint or _CURES.get(reason, ""))
+        self.command = command
+        self.status = status
+        self.reason = reason
 
 
 class CommandTimedOut(SwitchoverError):

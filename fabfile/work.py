@@ -17,9 +17,11 @@ from dataclasses import dataclass, field, replace
 from .background import background
 from .errors import (
     CommandFailed,
+    ConnectionFailed,
+    ConnectionLost,
     FilesError,
     HealthCheckFailed,
-    HookFailed,
+    Locked,
     LockLost,
     Stopped,
     SwitchoverError,
@@ -27,15 +29,18 @@ from .errors import (
 from .events import Output, StepFailed, StepFinished, StepStarted
 from .release import deadman, hooks, records, state, switch
 from .release.layout import Layout
-from .release.lock import LEASE, LOST, RENEW, Lease, Lock, Owner
+from .release.lock import LEASE, NOT_OURS, RENEW, Lease, Lock, Owner
 from .release.manifest import Difference
 from .release.records import Record
 from .remote.host import Host
 from .remote.jobs import Jobs
 from .remote.shell import Part, Result
 from .settings import Settings
+from .steps import Steps
 
 SHOWN = 10  # paths named in a message
+# Errors that no broken lock can have caused.
+NOT_OF_THE_LOCK = (ConnectionFailed, ConnectionLost, Locked, LockLost, Stopped)
 
 
 @dataclass
@@ -80,6 +85,7 @@ class Work:
         self.halt = halt
         self.result = HostResult(host.name)
         self.state: state.State = None  # type: ignore[assignment]
+        self._asked_about: SwitchoverError | None = None
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[str], None]]:
@@ -104,7 +110,6 @@ class Work:
     def failed(self, name: str, started: float, error: SwitchoverError) -> SwitchoverError:
         """Tell that a step has failed; the error to raise."""
         told = self.lock_lost(error)
-        told.hint = told.hint or _advice(told.why)
         self.host.emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
         self.result.failed_in = self.result.failed_in or name
         return told
@@ -115,23 +120,23 @@ class Work:
         return seconds
 
     def lock_lost(self, error: SwitchoverError) -> SwitchoverError:
-        """The error as it is, or LockLost where it comes from the guard."""
-        if not isinstance(error, CommandFailed | HookFailed) or not (LOST in error.why or self._robbed()):
-            return error
-        return LockLost(
-            f"The lock on {self.host.name} was broken while this command ran.",
-            "somebody used `fab unlock --force`, or took the lock after that",
-            "Nothing more was changed. Ask who did, then start again.",
-        )
+        """The error as it is, or LockLost where the guard, asked now, says that the lock is not ours.
 
-    def _robbed(self) -> bool:
-        """Whether the lock is somebody else's now: whoever takes it ends our jobs."""
+        Whatever else went wrong may come from that: whoever takes the lock ends our jobs. What was printed
+        says nothing about it, since hooks print what they like.
+        """
+        if self.lock.number is None or error is self._asked_about or isinstance(error, NOT_OF_THE_LOCK):
+            return error
+        self._asked_about = error
         with contextlib.suppress(SwitchoverError):
-            seen = self.host.shell.run(
-                self.guard or ":", what="Looking at the lock", check=False, repeat=False
-            )
-            return LOST.encode() in seen.err
-        return False
+            asked = self.host.shell.run(self.guard, what="Looking at the lock", check=False, repeat=False)
+            if asked.status == NOT_OURS:
+                return LockLost(
+                    f"The lock on {self.host.name} was broken while this command ran.",
+                    "somebody used `fab unlock --force`, or took the lock after that",
+                    "Nothing more was changed. Ask who did, then start again.",
+                )
+        return error
 
     @property
     def guard(self) -> str:
@@ -353,61 +358,6 @@ class Work:
         except CommandFailed as error:  # what is live is as it was, and that is what counts
             self.host.note("warn", f"{error.what} {error.why}")
         return bad
-
-
-class Steps:
-    """Several steps in one batch: each is told as it begins and ends.
-
-    names: the step of each part. details: by step, the phrase told about it,
-    from what its last part printed.
-    """
-
-    def __init__(self, work: Work, names: Sequence[str]) -> None:
-        self.work = work
-        self.names = names
-        self.details: dict[str, Callable[[str], str]] = {}
-        self.at = 0
-        self.started = 0.0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """While the batch runs."""
-        self._start()
-        try:
-            yield
-        except SwitchoverError as error:
-            name = self.names[min(self.at, len(self.names) - 1)]
-            raise self.work.failed(name, self.started, error) from error
-
-    def ended(self, part: int, said: bytes) -> None:
-        """A part has ended. Called by the thread that reads the output, for a part run again too."""
-        if part < self.at or part >= len(self.names):
-            return
-        name, last = self.names[part], part + 1 == len(self.names)
-        if last or self.names[part + 1] != name:
-            tell = self.details.get(name)
-            self.work.finished(name, self.started, tell(said.decode("utf-8", "replace")) if tell else "")
-            self.at = part + 1
-            if not last:
-                self._start()
-
-    def _start(self) -> None:
-        self.started = time.monotonic()
-        self.work.host.emit(StepStarted(self.work.host.name, self.names[self.at]))
-
-
-ADVICE = {
-    "No space left on device": "Free space (df -h) or inodes (df -i) there, or lower keep_releases.",
-    "Disk quota exceeded": "The account's quota is used up: free some of it, or have it raised.",
-    "Read-only file system": "The file system is mounted read-only: ask whoever runs the host.",
-    "Permission denied": "See who owns that path there (ls -ld), and make it writable for this account.",
-    "Operation not permitted": "See who owns that path there (ls -ld), and what the file system allows.",
-}
-
-
-def _advice(why: str) -> str:
-    """What to try when a command on the host gave one of the reasons that have a known cure."""
-    return next((advice for said, advice in ADVICE.items() if said in why), "")
 
 
 def _upwards(path: str) -> Iterator[str]:

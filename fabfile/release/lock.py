@@ -29,6 +29,7 @@ from ..remote.shell import Part, Result, failed, quote
 from .layout import Layout
 
 LOST = "switchover: the lock is no longer ours"
+NOT_OURS = 75  # exit status of the guard where that is so
 LEASE = 90  # seconds without a sign of life after which nobody is held up any longer
 UNSIGNED = 5  # seconds in which whoever takes the lock signs it, or else has died over it
 RENEW = 20.0  # seconds between two signs of life
@@ -146,7 +147,7 @@ class Lock:
         newer = f"{self.layout.locks}/{self.number + 1}"
         return (
             f"if [ ! -d {quote(mine)} ] || [ -e {quote(mine + '/released')} ] || [ -d {quote(newer)} ]; "
-            f"then echo {quote(LOST)} >&2; exit 75; fi; touch {quote(mine + '/owner')}; "
+            f"then echo {quote(LOST)} >&2; exit {NOT_OURS}; fi; touch {quote(mine + '/owner')}; "
         )
 
     @property

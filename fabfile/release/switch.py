@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 
-from ..errors import CommandFailed, FilesError, HostNotReady
+from ..errors import DENIED, NOT_PERMITTED, CommandFailed, FilesError, HostNotReady
 from ..remote.host import Host
 from ..remote.shell import Part, quote
 from .layout import Layout
@@ -51,7 +51,7 @@ def _replace(host: Host, layout: Layout, target: str, guard: str, first: Sequenc
             host.shell.batch([*first, switching], guard=guard)
             return target if sight() else None
     except CommandFailed as error:
-        if error.what.startswith(switching.what) and "Read-only file system" not in error.why:
+        if error.command == switching.what and error.reason in ("", DENIED, NOT_PERMITTED):
             error.hint = f"See who owns {current} on the host, and whether it is a directory."
         raise
 

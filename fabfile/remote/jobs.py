@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..errors import CommandFailed, CommandTimedOut, JobLost
-from .shell import LAST_LINES, Batch, Ended, Lines, Part, Result, Shell, blocks, quote
+from ..errors import CommandTimedOut, JobLost
+from .shell import Batch, Ended, Lines, Part, Result, Shell, blocks, failed, quote
 
 LOST = 251  # exit status of our follower where a job is gone without having ended
 FOR_EVER = 10**7  # seconds; for a job that ends by itself
@@ -100,7 +100,7 @@ done"""
         As long as a job's directory is there it can't be started by a command of ours that comes late
         (from a session that was stopped, say); afterwards the guard has to be what prevents it.
         """
-        self.shell.run(self.ending(between), what="Ending the jobs")
+        self.shell.run(self.guard + self.ending(between), what="Ending the jobs")
 
     def ending(self, between: str = ":") -> str:
         """The script of end()."""
@@ -177,9 +177,8 @@ def _judge(result: Result, what: str, limit: float, check: bool) -> Result:
             "Raise ssh.command_timeout if it needs longer.",
         )
     if check and result.status != 0:
-        said = (result.out.strip() or result.err.strip()).decode("utf-8", "replace").splitlines()
-        why = "\n".join(said[-LAST_LINES:]) or "(no output)"
-        raise CommandFailed(f"{what} failed.", f"exit status {result.status}: {why}")
+        # What it printed is all in the log; stderr is our follower's.
+        raise failed(what, Result(result.status, result.out or result.err, b""))
     return result
 
 

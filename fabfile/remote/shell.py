@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import paramiko
 
-from ..errors import CommandFailed, CommandTimedOut, LinkLost
+from ..errors import CommandFailed, CommandTimedOut, LinkLost, classify
 from .connection import LINK_ERRORS, Connection
 from .sessions import request
 
@@ -72,7 +72,8 @@ Ended = Callable[[int, bytes], None]
 class Batch:
     """Scripts as one: a single round trip for all, each with an output of its own.
 
-    ended: called with the number of each part, and what it printed, as it ends (from another thread).
+    ended: called with the number of each part, and what it printed, as it ends (from another thread); not for
+           the needed one that failed.
     """
 
     def __init__(self, parts: Sequence[Part], ended: Ended | None = None) -> None:
@@ -99,7 +100,8 @@ class Batch:
         self._seen += block
         while self.ended and (found := re.search(self._end, self._seen)):
             said, self._seen = self._seen[: found.start()], self._seen[found.end() :]
-            self.ended(self._told, said)
+            if int(found[1]) == 0 or not self.parts[self._told].needed:
+                self.ended(self._told, said)
             self._told += 1
 
     @property
@@ -122,8 +124,13 @@ class Batch:
 
 def failed(what: str, result: Result) -> CommandFailed:
     """The error for a script that failed."""
+    said = result.last_lines()
     return CommandFailed(
-        f"{what} failed.", f"exit status {result.status}: {result.last_lines() or '(no output)'}"
+        f"{what} failed.",
+        f"exit status {result.status}: {said or '(no output)'}",
+        command=what,
+        status=result.status,
+        reason=classify(said),
     )
 
 
