@@ -73,9 +73,7 @@ class Building(Work):
     def live_directory(self) -> str | None:
         """The live release's directory, as the link says it; None where the link is missing or dangles."""
         target = self.state.target
-        if target is None or (
-            posixpath.dirname(target) == "releases" and self.live not in self.state.directories
-        ):
+        if target is None or not self.state.leads:
             return None
         return posixpath.normpath(posixpath.join(self.layout.deploy_to, target))
 

@@ -10,6 +10,7 @@
     ├── LinkLost                       a connection died; caught and retried inside remote/
     ├── ConnectionLost                 ... and could not be had again within the window
     ├── CommandFailed                  a command on the host said no
+    ├── AnswerNotUnderstood            what the host said is not what its command prints
     ├── CommandTimedOut                ... or did not end within its time
     ├── JobLost                        a detached command was killed before it ended
     ├── FilesError                     a check from the SFTP side failed
@@ -132,6 +133,10 @@ class CommandFailed(SwitchoverError):
         self.command = command
         self.status = status
         self.reason = reason
+
+
+class AnswerNotUnderstood(SwitchoverError):
+    """The host said something else than the command prints: nothing is assumed, and nothing goes on."""
 
 
 class CommandTimedOut(SwitchoverError):

@@ -263,7 +263,7 @@ def _put_back(fleet: _Fleet[Any], failed: list[Work]) -> Outcome:
 
 def _differ(fleet: _Fleet[Any], stuck: list[Work], first: SwitchoverError | None) -> SwitchoverError:
     lines = [f"{w.host.name}: switched to {w.result.release}, could not be put back" for w in stuck]
-    lines += [f"{w.host.name}: {w.state.live or 'nothing'} is live" for w in fleet.works if w not in stuck]
+    lines += [f"{w.host.name}: {w.state.shown} is live" for w in fleet.works if w not in stuck]
     names = ",".join(work.host.connection.address for work in stuck)
     back = stuck[0].state.live
     # We could not give the lock back there either.
@@ -286,7 +286,7 @@ def _common_id(works: list[Deployment]) -> str:
             work.host.note(
                 "info", f"{cut[-1].id}, of the same source, was interrupted: --resume would finish it"
             )
-    taken = set[str]().union(*(w.state.directories | set(w.state.records) for w in works))
+    taken = set[str]().union(*(w.state.taken for w in works))
     return next_id(taken)
 
 

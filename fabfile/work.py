@@ -157,7 +157,7 @@ class Work:
             self.jobs.guard = self.guard
         self.host.files.pending = background(lambda: self._check_view(warm))
         with self.step("check") as tell:
-            self._take_state(state.parse(said, asking.what))
+            self._take_state(state.parse(said, asking.what, self.layout))
             tell(f"{self.host.facts.user} on {self.host.facts.machine}")
             if self.settings.ssh.sftp == "require" or self.settings.transfer == "sftp":
                 self.host.files.settle()
@@ -170,7 +170,7 @@ class Work:
             asking = self._asking_state()
             facts, said = self.host.shell.batch([self.host.asking, asking])
             self.host.learn(facts.text)
-            self._take_state(state.parse(said, asking.what))
+            self._take_state(state.parse(said, asking.what, self.layout))
 
     def _connect(self) -> str:
         self.host.connect()
@@ -181,12 +181,15 @@ class Work:
 
     def _take_state(self, found: state.State) -> None:
         """Raises HostNotReady where `current` can't be switched."""
-        told = self.state.damaged if self.state else ()
-        self.state = found
+        before, self.state = self.state, found
         found.require_link(self.layout)
         self.result.previous = found.live
-        for name in sorted(set(found.damaged).difference(told)):
-            self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
+        for name in found.damaged:
+            if before is None or name not in before.damaged:
+                self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
+        for odd in found.odd:
+            if before is None or odd not in before.odd:
+                self.host.note("warn", odd)
 
     def take_over(self) -> None:
         """End the jobs that other commands have left, wait for those of the one that we go on with, and see
@@ -197,7 +200,7 @@ class Work:
             self.jobs.settle()
             asking = self._asking_state()
             (said,) = self.host.shell.batch([asking])
-            self._take_state(state.parse(said, asking.what))
+            self._take_state(state.parse(said, asking.what, self.layout))
 
     def _check_view(self, warm: Future[None]) -> str:
         """Whether SFTP sees what the shell has just written; where not, checks go over SSH."""
@@ -291,7 +294,7 @@ class Work:
             self._arm(release)
             switch.point(self.host, self.layout, f"releases/{release}", self.guard, first)
             self.switched = True
-            tell(f"{self.state.live or 'nothing'} → {release}, {self.host.files.settle()}")
+            tell(f"{self.state.shown} → {release}, {self.host.files.settle()}")
 
     def _arm(self, release: str) -> None:
         confirm, old = self.settings.confirm, self.state.target
@@ -348,7 +351,7 @@ class Work:
                 return bad  # nothing here is ours any more
             if seen != self.state.target:
                 switch.point(self.host, self.layout, self.state.target, self.guard)
-            tell(f"{self.state.live or 'nothing'} is live again")
+            tell(f"{self.state.shown} is live again")
         if bad is None:
             return None
         if self.switched and seen == self.state.target and self.settings.confirm:

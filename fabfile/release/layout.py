@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 OWN = ".switchover"
-RELEASE_ID = re.compile(r"(\d{14})(?:-([1-9]\d*))?")
+RELEASE_ID = re.compile(r"([0-9]{14})(?:-([2-9]|[1-9][0-9]{1,8}))?")
+LAST = 10**9 - 1  # of the numbers behind a second
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,14 @@ class Layout:
         """The directory with a release's record and manifest."""
         return f"{self.records}/{release}"
 
+    def release_in(self, target: str | None) -> str | None:
+        """The id of the release that a link's target names: releases/ID, or the same folder as an absolute
+        path, with or without a slash behind it. None where it leads anywhere else.
+        """
+        path = (target or "").removesuffix("/").removeprefix(f"{self.deploy_to}/")
+        release = path.removeprefix("releases/")
+        return release if path != release and RELEASE_ID.fullmatch(release) else None
+
 
 def sort_key(release: str) -> tuple[str, int]:
     """Orders ids by time: -10 comes after -9, and the bare second before -2."""
@@ -88,4 +97,4 @@ def next_id(taken: set[str], now: datetime | None = None) -> str:
     newest, count = max(ours, default=("", 0))
     if newest < stamp:
         return stamp
-    return f"{newest}-{count + 1}"
+    return f"{newest}-{count + 1}" if count < LAST else f"{int(newest) + 1:014}"

@@ -15,6 +15,7 @@ import contextlib
 import getpass
 import json
 import os
+import re
 import secrets
 import socket
 import threading
@@ -23,10 +24,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..errors import HostNotReady, Locked, SwitchoverError
+from ..remote.answers import decimal, json_object, not_understood, plain
 from ..remote.host import Host, write_file
 from ..remote.jobs import ALIVE
 from ..remote.shell import Part, Result, failed, quote
 from .layout import Layout
+from .state import not_ours
 
 LOST = "switchover: the lock is no longer ours"
 NOT_OURS = 75  # exit status of the guard where that is so
@@ -34,9 +37,20 @@ LEASE = 90  # seconds without a sign of life after which nobody is held up any l
 UNSIGNED = 5  # seconds in which whoever takes the lock signs it, or else has died over it
 RENEW = 20.0  # seconds between two signs of life
 
-_TOP = """
-top=0
-for d in *; do case $d in *[!0-9]*) ;; *) [ "$d" -gt "$top" ] && top=$d ;; esac; done
+LAST = 999_999_999  # of the numbers: some shells count with 32 bits
+OWNER_LIMIT = 4096  # bytes; ours have about 250
+
+# The highest lock. Only directories count that are named by a number as we write it: 08 would be octal.
+_TOP = f"""
+number() {{
+  case $1 in [1-9]) ;; [1-9]*[!0-9]*|[1-9]?????????*|[!1-9]*|'') return 1 ;; esac
+  [ -d "$1" ] && [ ! -L "$1" ]
+}}
+signed() {{ [ ! -f "$1/owner" ] || head -c {OWNER_LIMIT} "$1/owner" 2>/dev/null; }}
+top=0 odd=0
+for d in *; do
+  if number "$d"; then [ "$d" -le "$top" ] || top=$d; elif [ -e "$d" ]; then odd=$((odd + 1)); fi
+done
 """
 
 
@@ -59,7 +73,12 @@ class Owner:
 def me(command: str) -> Owner:
     """This process as an owner."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Owner(_user(), socket.gethostname(), os.getpid(), now, command, place=_place())
+    return Owner(_shown(_user()), _shown(socket.gethostname()), os.getpid(), now, command, place=_place())
+
+
+def _shown(name: str) -> str:
+    """A name as others will read it: one short line."""
+    return "".join(c if c.isprintable() else "?" for c in name)[:100]
 
 
 def _place() -> str:
@@ -127,10 +146,25 @@ class Lock:
                 error.why,
                 f"Make it writable for {user}: mkdir -p {root} && chown {user} {root}",
             )
-        said = taken.text.split("\t", 2)
-        if said[0] == "taken":
-            self.number = int(said[1])
-        return said[0], _owner(said[-1]), left
+        return *self._understood(taken.text), left
+
+    def _understood(self, text: str) -> tuple[str, Owner | None]:
+        """Whether the lock was `taken` or is `held`, and its owner, if any. Nobody goes on who does not know
+        that: raises AnswerNotUnderstood, and HostNotReady where the place can't be trusted.
+        """
+        said = text.split("\t", 3)
+        match said:
+            case ["taken", self.owner.token, numbers, owner]:
+                with contextlib.suppress(ValueError):
+                    self.number, odd = (decimal(number) for number in numbers.split(" "))
+                    if odd:
+                        self.host.note("warn", f"{odd} entries of {self.layout.locks} are no locks of ours")
+                    return "taken", _owner(owner)
+            case ["held", self.owner.token, "", owner]:
+                return "held", _owner(owner)
+            case ["refused", self.owner.token, path, why] if path.startswith(self.layout.own):
+                raise not_ours(path, why)
+        raise not_understood("Whether the lock was taken", text)
 
     def renew(self) -> None:
         """A sign of life, by the host's clock."""
@@ -168,37 +202,72 @@ class Lock:
 
     def _taking(self) -> str:
         own = self.layout
-        folders = " ".join(quote(p) for p in (own.releases, own.shared, own.locks, own.records, own.incoming))
-        return f"""
-mkdir -p {folders} {quote(own.cache_state)} && cd {quote(own.locks)} || exit 1
+        places = [own.own, own.locks, own.records, own.incoming, own.jobs, own.cache_state]
+        folders = " ".join(quote(place) for place in places)
+        token, probe = self.owner.token, quote(f"{own.own}/owner.probe")
+        return rf"""
+mkdir -p {quote(own.releases)} {quote(own.shared)} || exit 1
+umask 077
+refused() {{ printf 'refused\t{token}\t%s\t%s' "$1" "$2"; exit 0; }}
+for d in {folders}; do
+  [ ! -L "$d" ] || refused "$d" "it is a link to $(readlink "$d")"
+  [ ! -e "$d" ] || [ -d "$d" ] || refused "$d" 'it is not a directory'
+  [ -d "$d" ] || mkdir -p "$d" || exit 1
+done
+others() {{ find "$@" -prune ! -user "$(id -u)" 2>/dev/null | head -n 1; }}
+other=$(others {folders})
+# Not each file system has owners: there what we make is not ours either.
+[ -z "$other" ] || {{ : > {probe}; [ -n "$(others {probe})" ]; }} || refused "$other" "$(ls -ld "$other")"
+rm -f {probe}
+{_open_to_others(own)}
+cd {quote(own.locks)} >/dev/null || exit 1
 {_TOP}
 {_EXPIRED}
 from=
-held() {{ printf 'held\\t'; cat "$1/owner" 2>/dev/null; exit 0; }}
+held() {{ printf 'held\t{token}\t\t'; signed "$1"; exit 0; }}
+taken() {{ printf 'taken\t{token}\t%s %s\t%s' "$1" "$odd" "$2"; exit 0; }}
 if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then
-  if grep -q {self.owner.token} "$top/owner" 2>/dev/null; then printf 'taken\\t%s\\t' "$top"; exit 0; fi
+  case $(signed "$top") in *{token}*) taken "$top" '' ;; esac
   expired || held "$top"
   # Not with `:`, which ends the shell where the winner of a race has just removed that directory.
-  from=$(cat "$top/owner" 2>/dev/null); true 2>/dev/null > "$top/released"
+  from=$(signed "$top"); true 2>/dev/null > "$top/released"
 fi
+[ "$top" -lt {LAST} ] || refused {quote(own.locks)}/"$top" 'there is no number after that'
 mine=$((top + 1))
+# What is no lock of ours is passed over.
+while [ -L "$mine" ] || {{ [ -e "$mine" ] && [ ! -d "$mine" ]; }}; do mine=$((mine + 1)); done
 mkdir "$mine" 2>/dev/null || {{ [ -d "$mine" ] || {{ mkdir "$mine"; exit 1; }}; held "$mine"; }}
-( cd "$mine" && ln -s {self.owner.token} token &&
+( cd "$mine" >/dev/null && ln -s {token} token &&
   {write_file("owner", json.dumps(asdict(self.owner)))} ) || {{ [ ! -d "$mine" ] || exit 1; }}
 {_TOP}
 if [ "$top" != "$mine" ]; then true 2>/dev/null > "$mine/released"; held "$top"; fi
-for d in *; do case $d in *[!0-9]*) ;; *) [ "$d" -lt "$mine" ] && rm -rf "$d" ;; esac; done
-printf 'taken\\t%s\\t%s' "$mine" "$from"
+for d in *; do if number "$d" && [ "$d" -lt "$mine" ]; then rm -rf "./$d"; fi; done
+taken "$mine" "$from"
 """
 
 
-# Whether the lock $top has run out: no sign of life for the lease's time, and no job that runs.
+def _open_to_others(layout: Layout) -> str:
+    """A script that closes our state to other accounts, where an earlier version has left it open. Not what
+    is in incoming/: those files have the modes of the source, and may be one with the cache's.
+    """
+    own = quote(layout.own)
+    bits = " -o ".join(f"-perm -{bit}" for bit in ("1", "2", "4", "10", "20", "40"))
+    kept = " ".join(quote(p) for p in (layout.locks, layout.records, layout.jobs, layout.cache_state))
+    return (
+        f"[ -z \"$(find {own} -prune '(' {bits} ')')\" ] || "
+        f"{{ chmod -R go-rwx {kept}; chmod 700 {quote(layout.incoming)} {own}; }} 2>/dev/null"
+    )
+
+
+# Whether the lock $top has run out: no sign of life for the lease's time, and no job that runs. A time that
+# is as far in the future is no sign of life either.
 _EXPIRED = f"""
 {ALIVE}
 expired() {{
   limit={LEASE}; [ -f "$top/owner" ] || limit={UNSIGNED}
   last=$(stat -c %Y "$top/owner" 2>/dev/null || stat -c %Y "$top" 2>/dev/null) || return 1
-  [ $(($(date +%s) - last)) -gt $limit ] || return 1
+  age=$(($(date +%s) - last))
+  [ $age -gt $limit ] || [ $age -lt -$limit ] || return 1
   for J in ../jobs/*; do
     if [ -d "$J" ] && [ ! -f "$J/status" ] && alive; then return 1; fi
   done
@@ -218,14 +287,8 @@ def locked(host: str, owner: Owner | None) -> Locked:
 
 def holder(host: Host, layout: Layout) -> tuple[bool, Owner | None]:
     """Whether the lock is held, and by whom as far as it was signed."""
-    script = f"""
-cd {quote(layout.locks)} 2>/dev/null || exit 0
-{_TOP}
-if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then printf 'held\\t'; cat "$top/owner" 2>/dev/null; fi
-:
-"""
-    said = host.shell.run(script, what="Reading the lock").text
-    return (True, _owner(said.partition("\t")[2])) if said.startswith("held") else (False, None)
+    seen = look(host, layout)
+    return seen.held, seen.owner
 
 
 @dataclass(frozen=True)
@@ -242,19 +305,23 @@ class Look:
 
 
 def look(host: Host, layout: Layout) -> Look:
-    """What state the lock is in; changes nothing."""
+    """What state the lock is in; changes nothing. Raises AnswerNotUnderstood."""
     script = f"""
-cd {quote(layout.locks)} 2>/dev/null || exit 0
+free() {{ printf 'free\t\t\t'; exit 0; }}
+cd {quote(layout.locks)} >/dev/null 2>&1 || free
 {_TOP}
 {_EXPIRED}
-[ "$top" -gt 0 ] && [ ! -e "$top/released" ] || exit 0
+[ "$top" -gt 0 ] && [ ! -e "$top/released" ] || free
 expired && gone=yes || gone=no
-printf 'held\t%s\t%s\t' "$gone" "$(($(date +%s) - ${{last:-0}}))"; cat "$top/owner" 2>/dev/null
+printf 'held\t%s\t%s\t' "$gone" "$(($(date +%s) - ${{last:-0}}))"; signed "$top"
 :
 """
-    said = host.shell.run(script, what="Reading the lock").text.split("\t", 3)
-    if said[0] != "held":
+    text = host.shell.run(script, what="Reading the lock").text
+    if text == "free\t\t\t":
         return Look(False)
+    said = re.fullmatch(r"held\t(yes|no)\t-?([0-9]{1,18})\t(.*)", text, re.DOTALL)
+    if said is None:
+        raise not_understood("The answer about the lock", text)
     owner = _owner(said[3])
     return Look(True, owner, int(said[2]), said[1] == "yes", _dead(owner))
 
@@ -262,7 +329,7 @@ printf 'held\t%s\t%s\t' "$gone" "$(($(date +%s) - ${{last:-0}}))"; cat "$top/own
 def force(host: Host, layout: Layout) -> None:
     """Break the lock: its owner notices at its next step and stops before the switch."""
     host.shell.run(
-        f"cd {quote(layout.locks)} 2>/dev/null || exit 0\n{_TOP}\n"
+        f"cd {quote(layout.locks)} >/dev/null 2>&1 || exit 0\n{_TOP}\n"
         '[ "$top" -eq 0 ] || echo broken > "$top/released"',
         what="Breaking the lock",
     )
@@ -272,7 +339,7 @@ def release(host: Host, layout: Layout, owner: Owner) -> None:
     """Release the lock in the name of an owner that is dead; nobody else's."""
     mine = f'grep -q {quote(owner.token)} "$top/owner"'
     host.shell.run(
-        f'cd {quote(layout.locks)} || exit 0\n{_TOP}\n{mine} && : > "$top/released"; :',
+        f'cd {quote(layout.locks)} >/dev/null || exit 0\n{_TOP}\n{mine} && : > "$top/released"; :',
         what="Releasing a dead owner's lock",
     )
 
@@ -302,7 +369,14 @@ class Lease:
 
 
 def _owner(text: str) -> Owner | None:
+    """The owner as the lock names it; None where nobody has signed it yet, or not as we do."""
     try:
-        return Owner(**json.loads(text))
-    except (ValueError, TypeError):
+        data = json_object(text, OWNER_LIMIT)
+        if not re.fullmatch("[0-9a-f]{24}", str(data.get("token"))):
+            raise ValueError("not a token")
+        words = {
+            key: plain(data.get(key, ""), 300) for key in ("user", "machine", "time", "command", "place")
+        }
+        return Owner(pid=decimal(str(data.get("pid"))), token=data["token"], **words)
+    except ValueError:
         return None

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from ..errors import NoSuchRelease
+from ..remote.answers import DIGITS, PATH_LIMIT, inside, json_object, plain, sha256
 from ..remote.host import write_file
 from ..remote.shell import quote
-from .layout import Layout, sort_key
+from .layout import RELEASE_ID, Layout, sort_key
 
 BUILDING, READY, LIVE, GOOD, FAILED, BAD = "building", "ready", "live", "good", "failed", "bad"
+STATES = (BUILDING, READY, LIVE, GOOD, FAILED, BAD)
+LIMIT = 64 << 10  # bytes of a record; ours have about 500, and some more for each shared path
+LINE = 400  # characters of a field that is shown
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,82 @@ class Record:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def loads(cls, text: str) -> Record:
-        """Read what `dumps` wrote, and pass over keys of later versions. Raises ValueError, TypeError."""
-        known = {f.name for f in fields(cls)}
-        data = json.loads(text)
-        return cls(**{key: value for key, value in data.items() if key in known})
+    def loads(cls, text: str, folder: str) -> Record:
+        """Read what `dumps` wrote, and pass over keys of later versions. folder: the name of the directory
+        that it was found in, which must be the release's id. Raises ValueError on anything else.
+        """
+        data = json_object(text, LIMIT)
+        record = cls(
+            **{key: read(data.get(key)) for key, read in _FIELDS.items() if key in {*data, *_NEEDED}}
+        )
+        if record.id != folder:
+            raise ValueError(f"the record of {record.id[:40]!r} in the folder {folder[:40]!r}")
+        return record
+
+
+def _one_of(*allowed: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in allowed:
+            raise ValueError(f"not one of {', '.join(allowed)}: {str(value)[:40]!r}")
+        return str(value)
+
+    return read
+
+
+def _id(value: Any) -> str:
+    if not isinstance(value, str) or not RELEASE_ID.fullmatch(value):
+        raise ValueError(f"not a release's id: {str(value)[:40]!r}")
+    return value
+
+
+def _line(value: Any) -> str:
+    return plain(value, LINE)
+
+
+def _bytes(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 10**DIGITS:
+        raise ValueError("not a number of bytes")
+    return value
+
+
+def _paths(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(path, str) for path in value):
+        raise ValueError("not a list of paths")
+    return [inside(path) for path in value]
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("neither true nor false")
+    return value
+
+
+def _target(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= PATH_LIMIT and "\0" not in value):
+        return value
+    raise ValueError("not a link's target")
+
+
+def _digest(value: Any) -> str:
+    return sha256(value) if isinstance(value, str) and value else _one_of("")(value)
+
+
+_NEEDED = ("id", "state", "revision", "created", "deployed_by")
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "id": _id,
+    "state": _one_of(*STATES),
+    "revision": _line,
+    "created": _line,
+    "deployed_by": _line,
+    "bytes": _bytes,
+    "strategy": _line,
+    "shared": _paths,
+    "left": _flag,
+    "before": _target,
+    "note": _line,
+    "manifest": _digest,
+    "seal": _digest,
+}
 
 
 def write(layout: Layout, *records: Record) -> str:
@@ -56,9 +132,8 @@ def write(layout: Layout, *records: Record) -> str:
     parts = []
     for record in records:
         folder = layout.state_of(record.id)
-        parts.append(
-            f"mkdir -p {quote(folder)} && {write_file(folder + '/record.json', record.dumps() + chr(10))}"
-        )
+        text = write_file(f"{folder}/record.json", f"{record.dumps()}\n")
+        parts.append(f"( umask 077; mkdir -p {quote(folder)} && {text} )")
     return " && ".join(parts) or ":"
 
 

@@ -95,9 +95,12 @@ class PreviousStrategy:
 
     def known(self, build: Build) -> Known:
         """See Strategy.known."""
-        if build.live is None or build.live_directory is None or build.from_scratch:
+        if build.live_directory is None or build.from_scratch:
             return Known()
-        known = state.known(build.host, build.layout.state_of(build.live), build.kept("live"), build.wanted)
+        known = Known()
+        if build.live is not None:
+            folder = build.layout.state_of(build.live)
+            known = state.known(build.host, folder, build.kept("live"), build.wanted)
         if known.manifest is None:
             # Not built by us: keep what it has beside the source, and send all of the source.
             return Known(Manifest(), frozenset(entry.path for entry in build.wanted))

@@ -23,7 +23,8 @@ import paramiko
 from paramiko.sftp import CMD_ATTRS, CMD_EXTENDED, CMD_LSTAT, CMD_NAME, CMD_READLINK, SFTP_NO_SUCH_FILE
 
 from ..background import background
-from ..errors import CommandFailed, FilesError, LinkLost
+from ..errors import FilesError, LinkLost
+from .answers import decimal, not_understood
 from .bare import open_sftp
 from .connection import LINK_ERRORS, Connection
 from .shell import Shell, quote
@@ -418,14 +419,22 @@ class Files:
 
 
 def parse_space(text: str) -> Space:
-    """Read `df -Pk PATH; df -Pi PATH`: the fourth column is what is free. A `-` or 0 of 0: not counted."""
+    """Read `df -Pk PATH; df -Pi PATH`: the fourth column is what is free. A `-` or 0 of 0: not counted.
+
+    Raises AnswerNotUnderstood.
+    """
     rows = [line.split() for line in text.splitlines() if not line.startswith("Filesystem")]
     rows = [row for row in rows if len(row) >= 6]
-    if not rows:
-        raise CommandFailed("df said nothing that can be read.", text)
-    inodes = rows[1] if len(rows) > 1 else None
-    counted = inodes is not None and inodes[1].isdigit() and int(inodes[1]) > 0
-    return Space(int(rows[0][3]) * 1024, int(inodes[3]) if inodes and counted else None)
+    try:
+        inodes = rows[1] if len(rows) > 1 and rows[1][1] not in ("-", "0") else None
+        return Space(_free(rows[0][3]) * 1024, _free(inodes[3]) if inodes else None)
+    except (ValueError, IndexError):
+        raise not_understood("The answer of df", text) from None
+
+
+def _free(column: str) -> int:
+    # What is reserved for root counts as less than nothing for everybody else.
+    return 0 if column.startswith("-") and decimal(column[1:]) else decimal(column)
 
 
 class _Look:

@@ -520,7 +520,7 @@ def a_lock_that_nobody_holds() -> Iterator[Place]:
         lock = site / ".switchover/lock/3"
         lock.mkdir(parents=True)
         owner = {"user": "joe", "machine": "laptop", "pid": 1, "time": "2026-01-01T00:00:00+00:00",
-                 "command": "fab deploy", "token": "t", "place": ""}  # fmt: skip
+                 "command": "fab deploy", "token": "0" * 24, "place": ""}  # fmt: skip
         (lock / "owner").write_text(json.dumps(owner))
         long_ago = time.time() - 10 * LEASE
         os.utime(lock / "owner", (long_ago, long_ago))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...release import lock, state
-from ...release.layout import RELEASE_ID, Layout
+from ...release.layout import Layout
 from ...remote.shell import quote
 from ..examination import Evidence, Examination, lines
 from ..finding import Fix
@@ -20,9 +20,9 @@ def read(e: Examination) -> None:
     assert e.layout is not None
     shared = (*e.settings.shared.dirs, *e.settings.shared.files)
     asking = state.asking(e.layout, shared)
-    e.state = state.parse(e.host.shell.batch([asking])[0], asking.what)
+    e.state = state.parse(e.host.shell.batch([asking])[0], asking.what, e.layout)
     e.facts["releases"] = str(len(e.state.records))
-    e.facts["live"] = e.state.live or "none"
+    e.facts["live"] = e.state.live or e.state.target or "none"
 
 
 def look(e: Examination) -> None:
@@ -94,9 +94,7 @@ def _lock(e: Examination, layout: Layout) -> None:
 
 def _others(e: Examination, layout: Layout, known: state.State, found: dict[str, list[str]]) -> None:
     traces = found.get("other", [])
-    strangers = sorted(
-        name for name in known.directories if RELEASE_ID.fullmatch(name) and name not in known.records
-    )
+    strangers = sorted(known.directories - set(known.records) - set(known.damaged))
     if not traces and not strangers:
         e.ok("layout-mixed", releases=len(known.records))
         return
