@@ -18,9 +18,9 @@ from .. import incidents
 from ..errors import SwitchoverError
 from ..events import Listener, StepFailed, StepStarted, silent
 from ..hosts import AT_ONCE, Target, opened
-from ..remote.bare import NotSftp
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
+from ..remote.sftp_session import NotSftp
 from ..settings import Settings
 from ..settings.model import Reconnect
 from .examination import ANSWER_WITHIN, Examination, Probe, quiet

@@ -15,9 +15,10 @@ import paramiko
 from ..errors import SwitchoverError
 from ..release.layout import Layout
 from ..release.state import State
-from ..remote.bare import BareSftp, Said, execute
+from ..remote.bare import Said, execute
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
+from ..remote.sftp_session import SftpSession
 from ..remote.shell import ENGLISH, quote
 from ..settings import Settings
 from ..settings.model import Keepalive
@@ -71,7 +72,7 @@ class Examination:
         self.round_trip = 0.0  # seconds
         self.token = secrets.token_hex(8)
         self.deep = 0.0  # seconds that idle connections are watched
-        self._sftp: BareSftp | None = None
+        self._sftp: SftpSession | None = None
 
     # -- findings --------------------------------------------------------------------------------------
 
@@ -196,11 +197,14 @@ class Examination:
                 found.setdefault(key, []).append(value)
         return found
 
-    def sftp(self) -> BareSftp:
-        """A living SFTP session. Raises what BareSftp raises."""
+    def sftp(self) -> SftpSession:
+        """A living SFTP session. Raises what SftpSession raises."""
         if self._sftp is None or self._sftp.channel.closed:
-            self._sftp = self._with_room(lambda: BareSftp(self.connection.transport, ANSWER_WITHIN))
+            self._sftp = self._with_room(self._open_sftp)
         return self._sftp
+
+    def _open_sftp(self) -> SftpSession:
+        return SftpSession(self.connection.transport.open_session(timeout=ANSWER_WITHIN), ANSWER_WITHIN)
 
     def close_sftp(self) -> None:
         """Let go of the SFTP session."""

@@ -1,15 +1,13 @@
 """SFTP with many requests in flight, from many threads.
 
-paramiko's SFTPClient reads an answer in the thread that waits for one, and throws away what answers
-somebody else: two threads that use it at once wait for ever. Here one thread reads, and hands each
-answer to whoever asked (draft-ietf-secsh-filexfer-02: answers carry the id of their request).
+Here one thread reads, and hands each answer to whoever asked: answers carry the number of their request. None
+that is waited for is ever dropped; what can't be understood ends all that is due.
 """
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import Any
 
 import paramiko
 from paramiko.sftp import (
@@ -17,7 +15,6 @@ from paramiko.sftp import (
     CMD_FSETSTAT,
     CMD_HANDLE,
     CMD_OPEN,
-    CMD_STATUS,
     CMD_WRITE,
     SFTP_FLAG_CREATE,
     SFTP_FLAG_TRUNC,
@@ -25,133 +22,111 @@ from paramiko.sftp import (
     int64,
 )
 
-from ..errors import FilesError, LinkLost
-from .bare import open_sftp
+from ..errors import FilesError, LinkLost, SwitchoverError
 from .connection import LINK_ERRORS
+from .sftp_session import Answer, NotSftp, Refused, SessionEnded, SftpSession
+from .watchdog import answers
 
 WINDOW = 128  # requests in flight; 32 KiB each at the most
 BLOCK = 32768  # bytes a WRITE; what every server must take
-ANSWER_WITHIN = 30.0  # seconds without any answer while one is due
-STATUS = {
-    2: "no such file",
-    3: "permission denied",
-    4: "failure (a full disk, a quota, or a read-only file system: SFTP does not say which)",
-    7: "the connection is lost",
-    8: "not supported",
-}
+OPENED_WITHIN = 20.0  # seconds for the server to start
+ANSWER_WITHIN = 25.0  # seconds without any answer while one is due
+ALIVE_WITHIN = 4.0  # seconds for an answer from the peer itself, where SFTP gives none
+LAST_SECOND = 0xFFFFFFFF  # of the time that SFTP's version 3 can say: in 2106
+_MODE, _TIMES = 4, 8  # attributes that follow their flags
 
 
 class SftpRequests:
     """One SFTP channel of its own. Thread-safe."""
 
-    def __init__(self, session: paramiko.Channel) -> None:
-        """Start SFTP on a fresh session. Raises paramiko's errors where that fails."""
-        self.client = open_sftp(session, ANSWER_WITHIN)
-        self.channel = self.client.get_channel()
-        self.channel.settimeout(ANSWER_WITHIN)
+    def __init__(self, channel: paramiko.Channel) -> None:
+        """Start SFTP on a fresh session. Raises what SftpSession raises."""
+        self.session = SftpSession(channel, OPENED_WITHIN)
         self._sending = threading.Lock()
         self._room = threading.Semaphore(WINDOW)
-        self._due: dict[int, Future[Any]] = {}
-        self._last = 0
-        self._dead: BaseException | None = None
+        self._due: dict[int, Future[bytes]] = {}
+        self._dead: SwitchoverError | None = None
         threading.Thread(target=self._read, name="sftp-answers", daemon=True).start()
 
     def open_for_writing(self, path: str) -> bytes:
         """Create or empty a file; its handle."""
         flags = SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_TRUNC
-        name = path.encode("utf-8", "surrogateescape")
-        handle: bytes = self._ask(CMD_OPEN, name, flags, paramiko.SFTPAttributes()).result()
-        return handle
+        return self._ask(CMD_OPEN, path, flags, 0).result()
 
-    def write(self, handle: bytes, offset: int, data: bytes) -> Future[Any]:
+    def write(self, handle: bytes, offset: int, data: bytes) -> Future[bytes]:
         """Write at most BLOCK bytes; the Future ends when the server has them."""
         return self._ask(CMD_WRITE, handle, int64(offset), data)
 
-    def set_mode_and_time(self, handle: bytes, mode: int, mtime: int) -> Future[Any]:
+    def set_mode_and_time(self, handle: bytes, mode: int, mtime: int) -> Future[bytes]:
         """Permission bits, and the modification time in Unix seconds."""
-        attributes = paramiko.SFTPAttributes()
-        attributes.st_mode = mode
-        attributes.st_atime = attributes.st_mtime = mtime
-        return self._ask(CMD_FSETSTAT, handle, attributes)
+        seconds = min(max(mtime, 0), LAST_SECOND)
+        return self._ask(CMD_FSETSTAT, handle, _MODE | _TIMES, mode, seconds, seconds)
 
-    def close_file(self, handle: bytes) -> Future[Any]:
+    def close_file(self, handle: bytes) -> Future[bytes]:
         """Close the handle."""
         return self._ask(CMD_CLOSE, handle)
 
     def close(self) -> None:
         """Let go of the channel; what is still due fails."""
-        self.client.close()
+        self.session.close()
 
-    def _ask(self, kind: int, *fields: Any) -> Future[Any]:
+    def _ask(self, kind: int, *fields: object) -> Future[bytes]:
         self._room.acquire()
-        answer: Future[Any] = Future()
+        answer: Future[bytes] = Future()
         answer.add_done_callback(lambda _: self._room.release())
-        message = paramiko.Message()
         with self._sending:
-            self._last += 1
-            message.add_int(self._last)
-            for field in fields:
-                _add(message, field)
-            self._due[self._last] = answer
-            dead = self._dead
-            if dead is None:
+            number = self.session.take_number()
+            self._due[number] = answer
+            if self._dead is None:
                 try:
-                    self.client._send_packet(kind, message)
+                    self.session.send_as(number, kind, *fields)
                 except LINK_ERRORS as error:
-                    dead = error
-        if dead is not None:
-            self._fail(dead)
+                    self._dead = self._why(error)
+        if self._dead is not None:
+            self._fail(self._dead)
         return answer
 
     def _read(self) -> None:
         while True:
             try:
-                kind, data = self.client._read_packet()
+                number, answer = self.session.next_answer(ANSWER_WITHIN)
+                self._settle(self._due.pop(number), answer)
             except TimeoutError as error:
                 if self._due:
-                    self._fail(error)
-                    return
-                continue
-            except (*LINK_ERRORS, paramiko.SFTPError) as error:
-                self._fail(error)
-                return
-            message = paramiko.Message(data)
-            answer = self._due.pop(message.get_int(), None)
-            if answer is not None:
-                _settle(answer, kind, message)
+                    return self._fail(self._why(error))
+            except Exception as error:  # noqa: BLE001  (whatever it is: others wait for this thread)
+                return self._fail(self._why(error))
 
-    def _fail(self, error: BaseException) -> None:
+    def _settle(self, waiting: Future[bytes], answer: Answer) -> None:
+        try:
+            waiting.set_result(answer.handle() if answer.kind == CMD_HANDLE else _nothing(answer))
+        except Refused as error:
+            waiting.set_exception(FilesError("The server refused an SFTP request.", str(error)))
+        except NotSftp as error:
+            waiting.set_exception(self._why(error))
+            raise
+
+    def _why(self, error: BaseException) -> SwitchoverError:
+        """What it means for all that is due."""
+        why, transport = str(error) or type(error).__name__, self.session.channel.get_transport()
+        if isinstance(error, NotSftp) and not isinstance(error, SessionEnded):
+            return FilesError("What SFTP answers is not understood.", why)
+        if isinstance(error, TimeoutError) and transport.is_active() and answers(transport, ALIVE_WITHIN):
+            return FilesError(
+                "SFTP does not answer.", f"{why}, while the host itself answers", "Set transfer: stream."
+            )
+        return LinkLost("The SFTP session died.", why)
+
+    def _fail(self, error: SwitchoverError) -> None:
         self._dead = error
-        why = "no answer to an SFTP request" if isinstance(error, TimeoutError) else str(error)
-        lost = LinkLost("The SFTP session died.", why or type(error).__name__)
         while self._due:
             try:
                 _, answer = self._due.popitem()
             except KeyError:
                 return
-            answer.set_exception(lost)
+            answer.set_exception(error)
 
 
-def _add(message: paramiko.Message, field: Any) -> None:
-    if isinstance(field, int64):
-        message.add_int64(field)
-    elif isinstance(field, int):
-        message.add_int(field)
-    elif isinstance(field, paramiko.SFTPAttributes):
-        field._pack(message)
-    else:
-        message.add_string(field)
-
-
-def _settle(answer: Future[Any], kind: int, message: paramiko.Message) -> None:
-    if kind == CMD_HANDLE:
-        answer.set_result(message.get_binary())
-        return
-    code = message.get_int() if kind == CMD_STATUS else 4
-    if code == 0:
-        answer.set_result(b"")
-    else:
-        said = message.get_text()
-        answer.set_exception(
-            FilesError("The server refused an SFTP request.", f"{STATUS.get(code, code)}: {said}")
-        )
+def _nothing(answer: Answer) -> bytes:
+    answer.done()
+    return b""

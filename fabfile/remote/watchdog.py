@@ -52,3 +52,17 @@ class Watchdog:
             if time.monotonic() - self._heard > self.limit:
                 self.fired = True
                 self.transport.close()
+
+
+def answers(transport: paramiko.Transport, within: float) -> bool:
+    """Whether the peer answers at this moment, within so many seconds."""
+    heard = threading.Event()
+
+    def ask() -> None:
+        with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
+            transport.global_request("keepalive@openssh.com", None, True)
+            if transport.is_active():
+                heard.set()
+
+    threading.Thread(target=ask, name="keepalive", daemon=True).start()
+    return heard.wait(within)

@@ -260,13 +260,13 @@ def test_an_sftp_client_is_not_used_after_its_connection(project: Project, netwo
     (project.deploy_to / "file").write_text("here\n")
     host = host_of(project, network.port)
     try:
-        before = host.files.sftp.client() if host.files.read(f"{project.deploy_to}/file") else None
+        before = host.files.sftp.session() if host.files.read(f"{project.deploy_to}/file") else None
         network.cut()
         assert host.files.read(f"{project.deploy_to}/file") == b"here\n"
-        assert host.files.sftp.client() is not before and host.files.uses_sftp
+        assert host.files.sftp.session() is not before and host.files.uses_sftp
         assert host.connection.reconnects == 1
         # The same where only the channel went, as after sshd's ChannelTimeout.
-        host.files.sftp.client().get_channel().close()
+        host.files.sftp.session().channel.close()
         assert host.files.read(f"{project.deploy_to}/file") == b"here\n"
         assert host.connection.reconnects == 1 and host.files.uses_sftp
         # And where nobody answers any more, it says so.

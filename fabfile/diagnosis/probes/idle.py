@@ -25,8 +25,8 @@ from paramiko.sftp import CMD_REALPATH
 
 from ...errors import SwitchoverError
 from ...events import Waiting
-from ...remote.bare import BareSftp, NotSftp
 from ...remote.connection import LINK_ERRORS, Connection
+from ...remote.sftp_session import NotSftp, SftpSession
 from ..examination import ANSWER_WITHIN, Examination
 from ..finding import Fix, IdleLife
 
@@ -125,7 +125,7 @@ def _tcp_keepalive(connection: Connection, seconds: int) -> None:
 def _fill(connection: Connection, inside: str) -> Any:
     transport = connection.transport
     if inside == "sftp":
-        return BareSftp(transport, ANSWER_WITHIN)
+        return SftpSession(transport.open_session(timeout=ANSWER_WITHIN), ANSWER_WITHIN)
     if not inside:
         return None
     channel = transport.open_session(timeout=ANSWER_WITHIN)
@@ -159,7 +159,7 @@ def _idle(connection: Connection, inside: Any, seconds: float, interrupted: thre
             return _cause(connection)
         if channel is not None and channel.closed:
             return CHANNEL if connection.still_alive() else _cause(connection)
-        if channel is not None and not isinstance(inside, BareSftp) and channel.recv_ready():
+        if channel is not None and not isinstance(inside, SftpSession) and channel.recv_ready():
             channel.recv(4096)
         if interrupted.wait(0.1):
             return OK
@@ -172,7 +172,7 @@ def _answers(connection: Connection, inside: Any) -> str:
 
     def ask() -> None:
         with contextlib.suppress(NotSftp, *LINK_ERRORS):
-            if isinstance(inside, BareSftp):
+            if isinstance(inside, SftpSession):
                 inside.ask(CMD_REALPATH, ".")
             else:
                 connection.transport.global_request("keepalive@openssh.com", None, True)

@@ -31,8 +31,8 @@ from paramiko.sftp import (
     int64,
 )
 
-from ...remote.bare import Answer, BareSftp, NotSftp
 from ...remote.connection import LINK_ERRORS
+from ...remote.sftp_session import Answer, NotSftp, SftpSession
 from ..examination import Evidence, Examination
 from ..finding import Fix
 
@@ -151,7 +151,7 @@ def _said(answer: Answer) -> str:
     return answer.message or names.get(answer.code, f"code {answer.code}")
 
 
-def _workplace(e: Examination, session: BareSftp, start: Answer) -> str:
+def _workplace(e: Examination, session: SftpSession, start: Answer) -> str:
     """Our directory as SFTP calls it, where it sees it; else where it starts."""
     if e.place:
         for name in seen_as(e, e.place):
@@ -174,7 +174,7 @@ def seen_as(e: Examination, path: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _reading(session: BareSftp, folder: str) -> dict[str, Answer]:
+def _reading(session: SftpSession, folder: str) -> dict[str, Answer]:
     answers = {
         "stat": session.ask(CMD_STAT, folder),
         "lstat": session.ask(CMD_LSTAT, folder),
@@ -203,7 +203,7 @@ def _reading(session: BareSftp, folder: str) -> dict[str, Answer]:
     return answers
 
 
-def _writing(session: BareSftp, folder: str, token: str) -> dict[str, Answer]:
+def _writing(session: SftpSession, folder: str, token: str) -> dict[str, Answer]:
     base = f"{folder}/sftp-{token}"
     answers: dict[str, Answer] = {}
     created = session.ask(CMD_OPEN, base, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE, 0)
@@ -231,7 +231,7 @@ def _writing(session: BareSftp, folder: str, token: str) -> dict[str, Answer]:
 
 
 def _handle(answer: Answer) -> bytes:
-    return bytes(paramiko.Message(answer.data).get_binary())
+    return answer.handle()
 
 
 def speed(e: Examination) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import posixpath
 import time
 
-import paramiko
 from paramiko.sftp import CMD_CLOSE, CMD_EXTENDED, CMD_HANDLE, CMD_NAME, CMD_OPENDIR, CMD_READDIR, CMD_STAT
 
 from ...errors import SwitchoverError
-from ...remote.bare import BareSftp
+from ...remote.sftp_session import SftpSession
 from ...remote.shell import quote
 from ..examination import Examination, lines
 from ..finding import Fix
@@ -59,7 +58,7 @@ def _chroot(e: Examination, found: str) -> None:
     )  # fmt: skip
 
 
-def _split(e: Examination, session: BareSftp) -> None:
+def _split(e: Examination, session: SftpSession) -> None:
     theirs = _names_in_root(session)
     ours = e.script('for f in /* /.[!.]*; do [ -e "$f" ] && printf "name\\t%s\\n" "${f#/}"; done').get(
         "name", []
@@ -77,31 +76,24 @@ def _split(e: Examination, session: BareSftp) -> None:
     )  # fmt: skip
 
 
-def _file_system(e: Examination, session: BareSftp) -> dict[str, object]:
+def _file_system(e: Examination, session: SftpSession) -> dict[str, object]:
     """A second witness: the size of the file system, as either side counts it."""
     folder = posixpath.dirname(e.place or "/")
     answer = session.ask(CMD_EXTENDED, "statvfs@openssh.com", folder)
     blocks = 0
     if answer.ok and len(answer.data) >= 24:
-        packet = paramiko.Message(answer.data)
-        packet.get_int64(), packet.get_int64()
-        blocks = packet.get_int64()
+        blocks = int.from_bytes(answer.data[16:24], "big")
     said = lines(e.script(f"printf 'blocks\\t%s\\n' \"$(stat -f -c %b {quote(folder)})\""), "blocks")
     return {"shell_blocks": int(said) if said.isdigit() else None, "sftp_blocks": blocks or None}
 
 
-def _names_in_root(session: BareSftp) -> list[str]:
+def _names_in_root(session: SftpSession) -> list[str]:
     opened = session.ask(CMD_OPENDIR, "/")
     if opened.kind != CMD_HANDLE:
         return []
-    handle = bytes(paramiko.Message(opened.data).get_binary())
-    answer, names = session.ask(CMD_READDIR, handle), []
-    if answer.kind == CMD_NAME:
-        packet = paramiko.Message(answer.data)
-        for _ in range(packet.get_int()):
-            names.append(packet.get_binary().decode("utf-8", "replace"))
-            packet.get_binary()
-            paramiko.SFTPAttributes._from_msg(packet)
+    handle = opened.handle()
+    answer = session.ask(CMD_READDIR, handle)
+    names = answer.names() if answer.kind == CMD_NAME else []
     session.ask(CMD_CLOSE, handle)
     return [name for name in names if name not in (".", "..")]
 

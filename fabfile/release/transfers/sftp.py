@@ -7,12 +7,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import paramiko
-
 from ...errors import FilesError, LinkLost
 from ...remote.connection import LINK_ERRORS
 from ...remote.host import Host
 from ...remote.sftp_requests import BLOCK, SftpRequests
+from ...remote.sftp_session import NotSftp
 from ...remote.shell import quote
 from ..manifest import Entry
 from ..source import Source
@@ -50,7 +49,7 @@ class SftpTransfer:
     def _open(self) -> SftpRequests:
         try:
             return SftpRequests(self.host.connection.create_session())
-        except (*LINK_ERRORS, paramiko.SFTPError) as error:
+        except (*LINK_ERRORS, NotSftp) as error:
             if not self.host.connection.still_alive():
                 raise LinkLost("The connection died.", self.host.connection.why_dead()) from error
             raise FilesError(
