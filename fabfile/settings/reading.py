@@ -19,6 +19,10 @@ from ..errors import ConfigError
 from .mistakes import UNREADABLE, Layer, Loc, Mistake, Place, config_error, dotted, found, short
 from .values import CONTROL, NAME
 
+SIZE = 64 << 10  # bytes of a configuration
+DEPTH = 50  # of lists and mappings in one another
+VALUES = 10_000  # with each one as often as aliases repeat it
+
 
 def read(file: Path) -> tuple[Layer, dict[str, Layer], list[Mistake]]:
     """(what stands at the top, the environments, the mistakes of form). ConfigError if it is no YAML."""
@@ -30,13 +34,16 @@ def read(file: Path) -> tuple[Layer, dict[str, Layer], list[Mistake]]:
 def _text(file: Path) -> str:
     """The file's text. Raises ConfigError if it can't be read or isn't UTF-8."""
     try:
-        raw = file.read_bytes()
+        with file.open("rb") as opened:
+            raw = opened.read(SIZE + 1)
     except OSError as error:
         raise ConfigError(
             f"The configuration file {file} can't be read.",
             why=error.strerror or str(error),
             hint="Name a readable YAML file.",
         ) from error
+    if len(raw) > SIZE:
+        raise _form_error(file, 1, f"the file has more than {SIZE >> 10} KiB: it is no configuration")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -57,6 +64,8 @@ class _Reader:
         self._file = file
         self._top = Layer({}, {(): Place(f"{file}:1", 1, "")})
         self._yaml = YAML(typ="safe", pure=True)
+        self._yaml.max_depth = DEPTH
+        self._values = 0
         self._open: list[Node] = []
 
     def document(self, text: str) -> Layer:
@@ -72,7 +81,7 @@ class _Reader:
             lines = text.splitlines() or [""]
             number = min(mark.line if mark else 0, len(lines) - 1)
             said = _in_plain_words(str(error.problem or error.context), lines[number])
-            said = f"not valid YAML: {said}; the line is: {lines[number].strip()}"
+            said = f"not valid YAML: {said}; the line is: {short(lines[number].strip())}"
             raise _form_error(self._file, number + 1, said) from error
         except YAMLError as error:
             raise _form_error(self._file, 1, f"not valid YAML: {error}") from error
@@ -116,6 +125,10 @@ class _Reader:
 
     def _value(self, node: Node, loc: Loc, line: int) -> object:
         """The node's value; `line` is where the key or the list item starts."""
+        self._values += 1
+        if self._values > VALUES:
+            said = f"more than {VALUES} values: aliases (*) repeat what holds aliases"
+            raise _form_error(self._file, line, said)
         text = node.value if isinstance(node.value, str) else None
         self._top.places.setdefault(loc, self._place(line, loc, text))
         if any(node is each for each in self._open):
@@ -175,6 +188,8 @@ def _in_plain_words(problem: str, source: str) -> str:
     """What a YAML parser complains about, as something a user can mend."""
     if "'\\t'" in problem:
         return "a tab; indent with spaces"
+    if "maximum depth" in problem:
+        return f"lists or mappings inside one another, more than {DEPTH} deep"
     if "undefined alias" in problem:
         return f"{problem.removeprefix('found ')}; put a value that starts with * in quotes"
     if "cannot start any token" in problem:

@@ -690,3 +690,37 @@ def test_every_key_of_the_example_is_explained_on_the_line_above() -> None:
     for number, line in enumerate(lines[: inside_environments + 1]):
         if re.match(r" *(- )?[a-z_]+:( |$)", line):
             assert lines[number - 1].strip().startswith("#"), line
+
+
+NINE = ", ".join(["*{}"] * 9)
+BOMBS = {
+    "aliases of aliases": "a: &a ["
+    + "x, " * 9
+    + "]\n"
+    + "".join(f"{b}: &{b} [{NINE.replace('{}', a)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+    "aliases in mappings": "a: &a {x: 1}\n"
+    + "".join(
+        f"{b}: &{b} {{{', '.join(f'k{n}: *{a}' for n in range(9))}}}\n"
+        for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    ),
+    "deep lists": "exclude: " + "[" * 20_000 + "]" * 20_000,
+    "deep, and cut": "exclude: " + "[" * 20_000,
+    "deep mappings": "hooks: " + "{a: " * 10_000,
+    "deep blocks": "- " * 20_000,
+    "deep keys": "? " * 20_000,
+    "deep by lines": "".join(" " * n + "a:\n" for n in range(200)),
+    "many values": "exclude:\n" + "- a\n" * 12_000,
+    "large": "# nothing but words\n" * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS.keys())
+def test_a_file_that_would_not_end_is_refused(text: str) -> None:
+    (line,) = mistakes(text)
+    assert "more than" in line and len(line) < 500
+
+
+def test_a_file_without_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(Path("/dev/zero"))
+    assert "it is no configuration" in caught.value.why
