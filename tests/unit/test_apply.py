@@ -1,0 +1,130 @@
+"""How a tree becomes another one, by the scripts alone: what is not ours in it stays as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from fabfile.release import apply
+from fabfile.release.manifest import Difference, Entry, Manifest
+from tests.support.local import sh
+
+
+def file(path: str, text: str = "new\n") -> Entry:
+    return Entry(path, "file", 0o644, len(text), 0, text)
+
+
+def folder(path: str, mode: int = 0o755) -> Entry:
+    return Entry(path, "dir", mode)
+
+
+class Trees:
+    """A staging directory, a target, and a place elsewhere."""
+
+    def __init__(self, base: Path) -> None:
+        self.staging, self.target, self.elsewhere = base / "staging", base / "target", base / "elsewhere"
+        for path in (self.staging, self.target, self.elsewhere):
+            path.mkdir()
+
+    def write(self, root: Path, path: str, text: str) -> Path:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+        return root / path
+
+    def stage(self, difference: Difference) -> None:
+        for entry in difference.uploads:
+            self.write(self.staging, entry.path, entry.content)
+
+    def become(self, base: Iterable[Entry], wanted: Iterable[Entry], doubtful: Iterable[str] = ()) -> None:
+        """Bring the target from `base` to `wanted` by apply.commands()."""
+        old = Manifest(base)
+        difference = old.difference(Manifest(wanted), doubtful)
+        self.stage(difference)
+        self.run(apply.commands(difference, old, str(self.staging), str(self.target)))
+
+    def run(self, commands: Iterable[str]) -> None:
+        done = sh("\n".join(["set -e", *commands]))
+        assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Trees:
+    return Trees(tmp_path)
+
+
+def test_a_directory_that_vanishes_keeps_what_somebody_put_there(trees: Trees) -> None:
+    base = [folder("d"), file("d/ours", "old\n")]
+    trees.write(trees.target, "d/ours", "old\n")
+    trees.write(trees.target, "d/by-hand", "mine\n")
+    trees.become(base, [])
+    assert [path.name for path in (trees.target / "d").iterdir()] == ["by-hand"]
+
+
+def test_a_directory_that_vanishes_goes_when_it_is_empty(trees: Trees) -> None:
+    base = [folder("d"), folder("d/e"), file("d/e/ours", "old\n")]
+    trees.write(trees.target, "d/e/ours", "old\n")
+    trees.become(base, [])
+    assert list(trees.target.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_a_directory_is_not_followed(trees: Trees) -> None:
+    """The manifest says directory; somebody has put a link to another site there."""
+    precious = trees.write(trees.elsewhere, "x", "precious\n")
+    trees.elsewhere.chmod(0o750)
+    (trees.target / "d").symlink_to(trees.elsewhere)
+    trees.become([folder("d", 0o700), file("d/x", "old\n")], [folder("d"), file("d/x")])
+    assert precious.read_text() == "precious\n" and list(trees.elsewhere.iterdir()) == [precious]
+    assert trees.elsewhere.stat().st_mode & 0o777 == 0o750
+    assert not (trees.target / "d").is_symlink()
+    assert (trees.target / "d/x").read_text() == "new\n"
+
+
+def test_a_link_in_the_place_of_a_new_directory_is_not_followed(trees: Trees) -> None:
+    (trees.target / "d").symlink_to(trees.elsewhere)
+    trees.become([], [folder("d"), file("d/x")])
+    assert list(trees.elsewhere.iterdir()) == []
+    assert (trees.target / "d/x").read_text() == "new\n" and not (trees.target / "d").is_symlink()
+
+
+def test_a_directory_made_by_hand_keeps_what_is_in_it(trees: Trees) -> None:
+    """The source has a directory now which somebody has made before, with something in it."""
+    trees.write(trees.target, "n/by-hand", "mine\n")
+    trees.become([], [folder("n"), file("n/ours")])
+    assert (trees.target / "n/by-hand").read_text() == "mine\n"
+    assert (trees.target / "n/ours").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["in a directory that was there", "in a new one"])
+def test_a_file_is_replaced_and_never_written_to(trees: Trees, new: bool) -> None:
+    """A hardlinked copy of the tree (`copy: hardlink`, a backup) keeps the old content."""
+    here = trees.write(trees.target, "d/x", "old\n")
+    os.link(here, trees.elsewhere / "x")
+    base = [] if new else [folder("d"), file("d/x", "old\n")]
+    trees.become(base, [folder("d"), file("d/x")], () if new else ["d/x"])
+    assert here.read_text() == "new\n" and (trees.elsewhere / "x").read_text() == "old\n"
+
+
+def test_a_file_is_replaced_and_never_written_to_where_there_are_no_hard_links(
+    trees: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = trees.write(trees.target, "d/x", "old\n")
+    os.link(here, trees.elsewhere / "x")
+    old, wanted = Manifest([folder("d"), file("d/x", "old\n")]), Manifest([folder("d"), file("d/x")])
+    difference = old.difference(wanted)
+    trees.stage(difference)
+    no_links = 'cp() { case $1 in -lP) return 1 ;; esac; command cp "$@"; }'
+    trees.run([no_links, *apply.commands(difference, old, str(trees.staging), str(trees.target))])
+    assert here.read_text() == "new\n" and (trees.elsewhere / "x").read_text() == "old\n"
+
+
+def test_a_recycled_tree_is_never_written_to_in_place(trees: Trees) -> None:
+    here = trees.write(trees.target, "d/x", "old\n")
+    os.link(here, trees.elsewhere / "x")
+    old, wanted = Manifest([folder("d"), file("d/x", "old\n")]), Manifest([folder("d"), file("d/x")])
+    trees.write(trees.staging, "d/x", "new\n")
+    difference = old.difference(wanted)
+    trees.run(apply.in_place(difference, old, str(trees.staging), str(trees.target)))
+    assert here.read_text() == "new\n" and (trees.elsewhere / "x").read_text() == "old\n"

@@ -1,0 +1,86 @@
+"""What is shared, by the scripts alone: nothing that users wrote is lost when a path becomes shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fabfile.release import shared
+from fabfile.release.layout import Layout
+from fabfile.remote.files import Seen
+from tests.support.local import sh
+
+ID = "20260101000000"
+
+
+class Place:
+    """A deploy_to with one release, and what was uploaded as seeds."""
+
+    def __init__(self, root: Path) -> None:
+        self.layout = Layout(str(root))
+        self.shared, self.seeds = root / "shared", root / "seeds"
+        self.release = root / "releases" / ID
+        for path in (self.shared, self.seeds, self.release):
+            path.mkdir(parents=True)
+
+    def link(self, *, dirs: tuple[str, ...] = (), files: tuple[str, ...] = (), seeds: bool = True) -> None:
+        done = sh(
+            shared.link(self.layout, str(self.release), dirs, files, str(self.seeds) if seeds else None)
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "site")
+
+
+def test_a_dangling_link_in_shared_stays(place: Place) -> None:
+    """Somebody keeps a secret on a disk that is not mounted now: it is not replaced by the source's file."""
+    (place.shared / ".env").symlink_to("/mnt/secrets/env")
+    (place.seeds / ".env").write_text("from the source\n")
+    place.link(files=(".env",))
+    assert (place.shared / ".env").readlink() == Path("/mnt/secrets/env")
+    assert (place.release / ".env").is_symlink()
+
+
+def test_a_dangling_link_in_shared_stays_for_a_directory(place: Place) -> None:
+    (place.shared / "uploads").symlink_to("/mnt/uploads")
+    (place.release / "uploads").mkdir()
+    place.link(dirs=("uploads",), seeds=False)
+    assert (place.shared / "uploads").readlink() == Path("/mnt/uploads")
+
+
+@pytest.mark.parametrize("seeds", [True, False], ids=["with a seed", "without one"])
+def test_what_the_site_wrote_before_it_was_shared_goes_along(place: Place, seeds: bool) -> None:
+    (place.release / "storage").mkdir()
+    (place.release / "storage/upload.jpg").write_text("by a user\n")
+    if seeds:
+        (place.seeds / "storage").mkdir()
+        (place.seeds / "storage/.gitignore").write_text("*\n")
+    place.link(dirs=("storage",))
+    assert (place.shared / "storage/upload.jpg").read_text() == "by a user\n"
+    assert (place.release / "storage").is_symlink()
+    assert (place.shared / "storage/.gitignore").exists() == seeds
+
+
+def test_what_is_in_shared_already_wins(place: Place) -> None:
+    (place.shared / "storage").mkdir()
+    (place.shared / "storage/a").write_text("precious\n")
+    (place.seeds / "storage").mkdir()
+    (place.seeds / "storage/a").write_text("from the source\n")
+    place.link(dirs=("storage",))
+    assert (place.shared / "storage/a").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("says", [None, "/etc", "../../shared/other"])
+def test_a_shared_path_that_is_not_linked_as_it_should_is_wrong(says: str | None) -> None:
+    seen = {"/r/a/b": Seen(None, says), "/r/c": Seen(None, shared.target("c"))}
+    (wrong,) = shared.wrong(seen, "/r", ["a/b", "c"])
+    assert wrong.startswith("a/b ->")
+
+
+def test_links_are_relative_and_as_deep_as_their_path() -> None:
+    assert shared.target("a") == "../../shared/a"
+    assert shared.target("a/b/c") == "../../../../shared/a/b/c"
