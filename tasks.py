@@ -77,6 +77,23 @@ def faults(c: Context, all: bool = False) -> None:
     _run(c, sys.executable, "-m", "tests.faults.run", *(["--all"] if all else []))
 
 
+@task(
+    help={
+        "only": "These alone: ids or files, separated by commas.",
+        "changed": "Those whose file or tests were changed since this revision.",
+        "random": "So many mistakes by chance instead; they are scored apart.",
+        "seed": "Which ones these are.",
+        "jobs": "How many at a time.",
+    }
+)
+def mutants(
+    c: Context, only: str = "", changed: str = "", random: int = 0, seed: int = 1, jobs: int = 2
+) -> None:
+    """Put mistakes into a copy of the code: do the tests notice? Writes tests/mutants/README.md."""
+    words = [f"--only={only}", f"--random={random}", f"--seed={seed}", f"--jobs={jobs}"]
+    _run(c, sys.executable, "-m", "tests.mutants.run", *words, *([f"--changed={changed}"] if changed else []))
+
+
 @task(pre=[setup])
 def lab(c: Context) -> None:
     """Make every fault that the diagnosis knows, and see whether it names it. Writes tests/lab/README.md."""

@@ -97,34 +97,27 @@ def test_a_directory_made_by_hand_keeps_what_is_in_it(trees: Trees) -> None:
     assert (trees.target / "n/ours").read_text() == "new\n"
 
 
-@pytest.mark.parametrize("new", [False, True], ids=["in a directory that was there", "in a new one"])
-def test_a_file_is_replaced_and_never_written_to(trees: Trees, new: bool) -> None:
-    """A hardlinked copy of the tree (`copy: hardlink`, a backup) keeps the old content."""
+def replaced(trees: Trees, how: str, linked: bool) -> None:
+    """d/x is brought from old to new by one of the three ways; nobody writes into the old file."""
     here = trees.write(trees.target, "d/x", "old\n")
-    os.link(here, trees.elsewhere / "x")
-    base = [] if new else [folder("d"), file("d/x", "old\n")]
-    trees.become(base, [folder("d"), file("d/x")], () if new else ["d/x"])
-    assert here.read_text() == "new\n" and (trees.elsewhere / "x").read_text() == "old\n"
-
-
-def test_a_file_is_replaced_and_never_written_to_where_there_are_no_hard_links(
-    trees: Trees, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = trees.write(trees.target, "d/x", "old\n")
-    os.link(here, trees.elsewhere / "x")
+    if linked:
+        os.link(here, trees.elsewhere / "x")
     old, wanted = Manifest([folder("d"), file("d/x", "old\n")]), Manifest([folder("d"), file("d/x")])
+    if how == "a new directory":
+        old = Manifest()
     difference = old.difference(wanted)
     trees.stage(difference)
-    no_links = 'cp() { case $1 in -lP) return 1 ;; esac; command cp "$@"; }'
-    trees.run([no_links, *apply.commands(difference, old, str(trees.staging), str(trees.target))])
-    assert here.read_text() == "new\n" and (trees.elsewhere / "x").read_text() == "old\n"
+    # Not each file system has hard links.
+    no_links = 'cp() { case $1 in -lP) return 1 ;; esac; command cp "$@"; }' if how == "no links" else ":"
+    make = apply.in_place if how == "recycled" else apply.commands
+    with here.open() as reader:
+        trees.run([no_links, *make(difference, old, str(trees.staging), str(trees.target))])
+        assert here.read_text() == "new\n" and reader.read() == "old\n"
+    assert not linked or (trees.elsewhere / "x").read_text() == "old\n"
 
 
-def test_a_recycled_tree_is_never_written_to_in_place(trees: Trees) -> None:
-    here = trees.write(trees.target, "d/x", "old\n")
-    os.link(here, trees.elsewhere / "x")
-    old, wanted = Manifest([folder("d"), file("d/x", "old\n")]), Manifest([folder("d"), file("d/x")])
-    trees.write(trees.staging, "d/x", "new\n")
-    difference = old.difference(wanted)
-    trees.run(apply.in_place(difference, old, str(trees.staging), str(trees.target)))
-    assert here.read_text() == "new\n" and (trees.elsewhere / "x").read_text() == "old\n"
+@pytest.mark.parametrize("linked", [False, True], ids=["somebody reads it", "it has a hard link"])
+@pytest.mark.parametrize("how", ["links", "no links", "a new directory", "recycled"])
+def test_a_file_is_replaced_and_never_written_to(trees: Trees, how: str, linked: bool) -> None:
+    """Whoever has the old file open, or a hardlinked copy of the tree, keeps the old content."""
+    replaced(trees, how, linked)

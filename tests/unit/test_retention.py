@@ -73,6 +73,15 @@ def test_a_release_goes_with_its_record(site: Site) -> None:
     assert not site.tree.exists() and site.state is None
 
 
+def test_a_release_goes_though_its_owner_may_not_write_to_it(site: Site, tmp_path: Path) -> None:
+    """A vendor folder of mode 0555: rm fails for a plain account (root would not notice)."""
+    (site.tree / "d").chmod(0o555)
+    closed = f"find {site.tree} -type d ! -perm -200 2>/dev/null | grep -q ."
+    tools = program(tmp_path / "bin", "rm", f'{closed} && case "$*" in *{site.tree}*) exit 1 ;; esac')
+    assert sh(retention.removing(site.layout, site.record).script, path=tools).returncode == 0
+    assert not site.tree.exists() and site.state is None
+
+
 def test_a_release_says_failed_before_its_tree_goes(site: Site, tmp_path: Path) -> None:
     """Cut in the middle, half a tree is left: nobody must be offered a rollback to that."""
     cut = program(tmp_path / "bin", "rm", f"$real {site.tree}/d/file; kill -9 $PPID; exit 1")

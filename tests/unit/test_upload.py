@@ -111,7 +111,7 @@ class Site:
         """What the next deployment knows of the cache."""
         host = local_host()
         (said,) = host.shell.batch([state.asking(self.layout)])
-        kept = state.parse(said, "Reading").manifests.get("cache")
+        kept = state.parse(said, "Reading", self.layout).manifests.get("cache")
         return state.known(host, self.layout.cache_state, kept)
 
     def manifest(self) -> Manifest:

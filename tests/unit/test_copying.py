@@ -1,0 +1,83 @@
+"""A release that becomes the new one (recycling), by the script alone: only where nobody has touched it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fabfile.release import copying, proof, records
+from fabfile.release.layout import Layout
+from fabfile.release.manifest import Entry, Manifest
+from fabfile.release.records import GOOD, Record
+from tests.support.local import local_host, program, sh
+
+OLD, NEW = "20260101000000", "20260102000000"
+
+
+def entry(path: str, text: str) -> Entry:
+    return Entry(path, "file", 0o644, len(text), 0, text)
+
+
+class Site:
+    """A deploy_to with a cache, and an old release that has been sealed."""
+
+    def __init__(self, base: Path) -> None:
+        self.layout = Layout(str(base / "site"))
+        self.old, self.new = Path(self.layout.release(OLD)), Path(self.layout.release(NEW))
+        self.cache = Path(self.layout.cache)
+        for folder, text in ((self.old, "old\n"), (self.cache, "new\n")):
+            folder.mkdir(parents=True)
+            (folder / "a").write_text(text)
+            (folder / "same").write_text("same\n")
+        Path(self.layout.own).mkdir()
+        seal = sh(proof.seal(str(self.old))).stdout.decode().strip()
+        self.record = Record(OLD, GOOD, "", "", "", seal=seal)
+        assert sh(records.write(self.layout, self.record)).returncode == 0
+
+    def copy(self, path: Path | None = None) -> str:
+        """Make the new release; the mode used."""
+        was = Manifest([entry("a", "old\n"), entry("same", "same\n")])
+        wanted = Manifest([entry("a", "new\n"), entry("same", "same\n")])
+        old = copying.Old(self.record, was)
+        recycling = copying.recycle(self.layout, old, wanted, str(self.cache), str(self.new), [])
+        script = copying.script(
+            local_host(), str(self.cache), str(self.new), "recycle", self.layout.own, wanted, recycling
+        )
+        done = sh(script, path=path)
+        assert done.returncode == 0, done.stderr.decode()
+        assert {p.name: p.read_text() for p in self.new.iterdir()} == {"a": "new\n", "same": "same\n"}
+        return copying.mode_used(done.stdout.decode())
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_release_that_nobody_has_touched_becomes_the_new_one(site: Site) -> None:
+    same = (site.old / "same").stat().st_ino
+    assert site.copy() == "recycle"
+    assert (site.new / "same").stat().st_ino == same and not site.old.exists()
+
+
+def test_a_release_that_somebody_has_touched_is_left_alone(site: Site) -> None:
+    (site.old / "same").write_text("by hand\n")
+    assert site.copy() != "recycle"
+    assert (site.old / "same").read_text() == "by hand\n"
+
+
+@pytest.mark.parametrize("says", ["1700000000.0000000000", "1700000000.1234567890"])
+def test_a_file_system_without_change_times_recycles_nothing(site: Site, tmp_path: Path, says: str) -> None:
+    """There a seal proves nothing. (Whole trees are still listed as they are: only the probe is frozen.)"""
+    frozen = f'case "$*" in *recycle.probe*%C@*) printf %s {says}; exit 0 ;; esac'
+    assert site.copy(program(tmp_path / "bin", "find", frozen)) != "recycle"
+    assert (site.old / "a").read_text() == "old\n"
+
+
+def test_a_release_says_failed_before_it_is_used_up(site: Site, tmp_path: Path) -> None:
+    """Cut in the middle, half of it is left under either name: nobody must be offered a rollback to that."""
+    record, then = Path(site.layout.state_of(OLD), "record.json"), tmp_path / "then"
+    look = f'case "$*" in *{OLD}*{NEW}*) cp {record} {then} ;; esac'
+    assert site.copy(program(tmp_path / "bin", "mv", look)) == "recycle"
+    assert '"state": "failed"' in then.read_text()
