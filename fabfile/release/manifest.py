@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import posixpath
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -18,9 +19,12 @@ from functools import cached_property
 from itertools import islice
 from typing import NamedTuple
 
+from ..remote.answers import inside
+
 HEADER = "switchover manifest 1"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _ODD = re.compile(r"[\\\t\n\r]")
+ENTRIES = 150_000  # of a manifest that is nothing like ours: more would fill the memory
 _AT_ONCE = 4096  # entries whose lines are made together, which takes a third of the time
 _PLAIN = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
 
@@ -145,18 +149,25 @@ class Manifest:
 
     @classmethod
     def loads(cls, data: bytes, like: Manifest | None = None) -> Manifest:
-        """Read what `dumps` wrote. Raises ValueError on anything else.
+        """Read what `dumps` wrote. Raises ValueError on anything else: a path that leads outside or is there
+        twice, one below what is no directory, another number of entries, or more than a host can have of us.
 
         like: one that is much the same; equal entries are shared with it, which saves time and memory.
         """
         lines = io.BytesIO(data)
-        first, known = next(lines, b"").decode(), like._by_line if like else {}
-        entries = {}
-        for raw in lines:
-            entry = known.get(raw) or _entry(raw.decode("utf-8", "surrogateescape").removesuffix("\n"))
+        count = _count(next(lines, b""))
+        if count > ENTRIES + 2 * len(like or ()):
+            raise ValueError(f"a manifest of {count} entries")
+        known = like._by_line if like else {}
+        entries: dict[str, Entry] = {}
+        for raw in islice(lines, count):
+            entry = known.get(raw) or _entry(raw.decode("utf-8", "surrogateescape"))
             entries[entry.path] = entry
-        if first != header(len(entries)) + "\n" or not data.endswith(b"\n"):
+        if len(entries) != count or lines.read(1):
             raise ValueError("not a whole manifest")
+        for folder in _folders(entries):
+            if folder in entries and entries[folder].kind != "dir":
+                raise ValueError(f"paths below {folder[:80]!r}, which is no directory")
         made = cls()
         made.entries = entries
         return made
@@ -230,6 +241,35 @@ def _line(entry: Entry, mtime: int) -> str:
     return f"{kind}\t{mode:o}\t{size}\t{mtime}\t{content}\t{path}\n"
 
 
-def _entry(line: str) -> Entry:
-    kind, mode, size, mtime, content, path = line.split("\t")
-    return Entry(unescape(path), sys.intern(kind), int(mode, 8), int(size), int(mtime), unescape(content))
+_NUMBER = "(?:0|[1-9][0-9]{0,17})"
+_COUNT = re.compile(f"{HEADER}\t({_NUMBER})\n".encode())
+_ROW = re.compile(
+    rf"(?:file\t[0-7]{{1,4}}\t{_NUMBER}\t-?{_NUMBER}\t[0-9a-f]{{64}}"
+    rf"|dir\t[0-7]{{1,4}}\t{_NUMBER}\t-?{_NUMBER}\t"
+    rf"|link\t[0-7]{{1,4}}\t{_NUMBER}\t-?{_NUMBER}\t[^\t\n\0]{{1,8192}})\t[^\t\n\0]{{1,8192}}\n"
+)
+
+
+def _count(first: bytes) -> int:
+    found = _COUNT.fullmatch(first)
+    if found is None:
+        raise ValueError("not a manifest")
+    return int(found[1])
+
+
+def _entry(row: str) -> Entry:
+    if not _ROW.fullmatch(row):
+        raise ValueError(f"not a line of a manifest: {row[:80]!r}")
+    kind, mode, size, mtime, content, path = row[:-1].split("\t")
+    name = inside(unescape(path))
+    return Entry(name, sys.intern(kind), int(mode, 8), int(size), int(mtime), unescape(content))
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """All the directories that these paths are in."""
+    found: set[str] = set()
+    level = {posixpath.dirname(path) for path in paths} - {""}
+    while level:
+        found |= level
+        level = {posixpath.dirname(path) for path in level} - found - {""}
+    return found

@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterable
 
+from ..remote.answers import decimal, inside, not_understood
 from ..remote.host import Host
 from ..remote.shell import quote
 from .apply import batches
@@ -19,27 +20,46 @@ def observe(host: Host, directory: str, *, hashed: bool = False, without: tuple[
     hashed:  read all files for their sha256 too.
     without: relative paths to leave out, with what is below them.
     Links have their target. A directory that isn't there holds nothing. Raises CommandFailed when
-    something can't be read.
+    something can't be read, AnswerNotUnderstood when that is not what was asked for.
     """
-    mark = secrets.token_hex(8)
-    text = host.shell.run(_script(directory, mark, hashed, without), what=f"Listing {directory}").text
-    if not text:
-        return Manifest()
-    listed, linked, sums = text.split(f"{mark}=\n")
-    targets = dict(_pairs(linked, mark))
-    digests = dict(_sums(sums))
-    entries = []
-    for record in listed.split(f"{mark}|")[1:]:
-        mode, size, mtime, path = record.removesuffix("\n").split(" ", 3)
-        path = path.removeprefix("./")
-        entries.append(_entry(path, int(mode, 16), int(size), int(mtime), targets, digests))
-    return Manifest(entries)
+    mark, what = secrets.token_hex(8), f"Listing {directory}"
+    text = host.shell.run(_script(directory, mark, hashed, without), what=what).text
+    try:
+        return _listed(text, mark)
+    except ValueError as error:
+        raise not_understood(what, f"{error}: {text}") from None
 
 
 def digests(host: Host, directory: str, paths: Iterable[str]) -> dict[str, str]:
-    """The sha256 of these files below `directory`, read on the host."""
-    commands = [f"cd {quote(directory)}", *batches("sha256sum --", paths)]
-    return dict(_sums(host.run_lines(commands, "Reading back what was uploaded").text))
+    """The sha256 of these files below `directory`, read on the host. Raises AnswerNotUnderstood when it tells
+    of another.
+    """
+    asked, what = list(paths), "Reading back what was uploaded"
+    commands = [f"cd {quote(directory)}", *batches("sha256sum --", asked)]
+    text = host.run_lines(commands, what).text
+    found = dict(_sums(text))
+    if not found.keys() <= set(asked):
+        raise not_understood(what, text)
+    return found
+
+
+def _listed(text: str, mark: str) -> Manifest:
+    """What the script has printed; nothing, where there is no such directory. Raises ValueError."""
+    if not text:
+        return Manifest()
+    listed, linked, sums = text.split(f"{mark}=\n")
+    targets, digests, entries = dict(_pairs(linked, mark)), dict(_sums(sums)), []
+    first, *records = listed.split(f"{mark}|")
+    for record in records:
+        mode, size, mtime, path = record.removesuffix("\n").split(" ", 3)
+        path = inside(path.removeprefix("./"))
+        seconds = -decimal(mtime[1:]) if mtime.startswith("-") else decimal(mtime)
+        entries.append(_entry(path, int(mode, 16), decimal(size), seconds, targets, digests))
+    found = Manifest(entries)
+    told = {path for paths in (targets, digests) for path in paths}
+    if first or len(found) != len(entries) or not told <= found.entries.keys():
+        raise ValueError("paths that are there twice, or were not listed")
+    return found
 
 
 def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from ..remote.host import Host
 from ..remote.shell import Part, Result, failed, quote
 from . import remembered
 from .layout import OWN, RELEASE_ID, Layout
-from .manifest import Known, Manifest, unescape
+from .manifest import ENTRIES, Known, Manifest, unescape
 from .records import LIMIT, Record
 
 
@@ -107,8 +108,10 @@ def parse(result: Result, what: str, layout: Layout) -> State:
     """
     if result.status != 0:
         raise failed(what, result)
-    if len(result.out) > STATE_LIMIT:
-        raise not_understood(what, f"{len(result.out)} bytes", f"See how much is in {layout.own} there.")
+    rows = result.out.count(b"\n")
+    if len(result.out) > STATE_LIMIT or rows > 2 * ENTRIES:
+        said = f"{rows} lines, {len(result.out)} bytes"
+        raise not_understood(what, said, f"See how much is in {layout.own} and {layout.releases} there.")
     try:
         return _State(layout, result.text).read()
     except (ValueError, KeyError, IndexError) as error:
@@ -229,7 +232,8 @@ def known(host: Host, folder: str, kept: Kept | None, like: Manifest | None = No
     state says of it; a manifest that we have met before is then not read again. like: see Manifest.loads.
     """
     if kept and kept.digest and (data := remembered.manifest(kept.digest)):
-        return Known(Manifest.loads(data, like), kept.doubtful, kept.digest)
+        with contextlib.suppress(ValueError):  # then it is read afresh, and told of
+            return Known(Manifest.loads(data, like), kept.doubtful, kept.digest)
     return read_manifest(host, folder, like)
 
 
@@ -248,6 +252,8 @@ def read_manifest(host: Host, folder: str, like: Manifest | None = None) -> Know
         if not data:
             return Known()
         doubt_text, _, text = (_unpacked(data, limit) if host.has("gzip") else data).partition(b"\x1e")
+        if len(doubt_text) > TOUCHED_LIMIT or doubt_text.count(b"\n") > ENTRIES:
+            raise ValueError("more paths are in doubt than there can be")
         doubtful = paths_in_doubt(doubt_text.decode("utf-8", "surrogateescape").split("\n")[:-1])
         if doubtful is None:
             raise ValueError("it is not known which paths a cut upload has left")
@@ -343,6 +349,7 @@ kept() {{
   [ -f "$2/manifest" ] || return 0
   if [ -f "$2/touched" ]; then
     [ "$(wc -c < "$2/touched")" -le {TOUCHED_LIMIT} ] || return 0
+    [ "$(wc -l < "$2/touched")" -le {ENTRIES} ] || return 0
     sed "s/^/touched	$1	/" "$2/touched"
   fi
   printf 'manifest\t%s\t%s\n' "$1" "$(sha256sum < "$2/manifest" 2>/dev/null | cut -c 1-64)"

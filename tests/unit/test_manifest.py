@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
@@ -28,8 +30,10 @@ raw_names = st.binary(min_size=1, max_size=12).map(lambda raw: raw.replace(b"\0"
 names = raw_names.map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 awkward = st.sampled_from(["\\", "\t", "\n", "\r", "\\n", "\\\\", "\\t\\", "a\\", " ", "\x1e", "\udcff", "é"])
 # Through bytes once more: two surrogates side by side may be a character.
-texts = st.lists(names | awkward, min_size=1, max_size=4).map(
-    lambda parts: "".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+texts = (
+    st.lists(names | awkward, min_size=1, max_size=4)
+    .map(lambda parts: "".join(parts).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape"))
+    .filter(lambda name: name not in (".", ".."))
 )
 paths = st.lists(texts, min_size=1, max_size=3).map("/".join)
 digests = st.sampled_from(["0" * 64, "1" * 64, "2" * 64])
@@ -37,10 +41,18 @@ modes = st.sampled_from([0o600, 0o644, 0o755, 0o4755])
 
 entries = st.one_of(
     st.builds(Entry, paths, st.just("file"), modes, st.integers(0, 9), st.integers(0, 2**33), digests),
-    st.builds(Entry, paths, st.just("dir"), modes, st.just(0), st.integers(0, 2**33)),
+    st.builds(Entry, paths, st.just("dir"), modes, st.just(0), st.integers(0, 2**33), st.just("")),
     st.builds(Entry, paths, st.just("link"), st.just(0o777), st.just(0), st.integers(0, 2**33), texts),
 )
-manifests = st.lists(entries, max_size=12).map(Manifest)
+
+
+def possible(found: list[Entry]) -> Manifest:
+    """Those that can be in one tree: nothing is below what is no directory."""
+    solid = {entry.path for entry in found if entry.kind != "dir"}
+    return Manifest(e for e in found if not any(p in solid for p in map(str, PurePosixPath(e.path).parents)))
+
+
+manifests = st.lists(entries, max_size=12).map(possible)
 
 
 @given(manifests)
@@ -199,3 +211,74 @@ def test_retention_keeps_what_it_must(history: list[Record], keep: int, data: st
     assert doomed >= set(good[:-keep]) - {live, before}
     assert doomed >= {r.id for r in history if r.state not in (GOOD, LIVE)} - {live, before}
     assert doomed <= set(records)
+
+
+FILE = f"file\t644\t5\t1\t{'0' * 64}\t"
+BAD_LINES = {
+    "outside": f"{FILE}../x",
+    "outside, below": f"{FILE}a/../../x",
+    "absolute": f"{FILE}/etc/passwd",
+    "dot": f"{FILE}./a",
+    "empty part": f"{FILE}a//b",
+    "no path": FILE,
+    "slash": f"{FILE}a/",
+    "NUL": f"{FILE}a\0b",
+    "kind": FILE.replace("file", "pipe") + "a",
+    "negative": FILE.replace("\t5", "\t-5") + "a",
+    "huge": FILE.replace("\t5", "\t" + "9" * 30) + "a",
+    "mode": FILE.replace("644", "99999") + "a",
+    "digest": FILE.replace("0" * 64, "x") + "a",
+    "no digest": FILE.replace("0" * 64, "") + "a",
+    "fields": "file\t644\ta",
+    "more fields": f"{FILE}a\tb",
+    "escaped": f"{FILE}a\\n/../b",
+    "long": FILE + "a" * 9000,
+    "blank": "",
+    "no target": "link\t777\t0\t1\t\ta",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES.keys())
+def test_a_line_that_is_none_makes_it_no_manifest(line: str) -> None:
+    good = Manifest([Entry("a-file", "file", 0o644, 5, 1, "0" * 64)])
+    assert len(Manifest.loads(good.dumps())) == 1
+    for like in (None, good):
+        with pytest.raises(ValueError):
+            Manifest.loads(good.dumps().replace(b"\t1\n", b"\t2\n", 1) + line.encode() + b"\n", like)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "switchover manifest 1\t0",
+        "switchover manifest 1\t-1\n",
+        "switchover manifest 1\t01\n",
+        "switchover manifest 1\t99999999\n",
+        f"switchover manifest 1\t2\n{FILE}a\n",
+        f"switchover manifest 1\t1\n{FILE}a",
+        f"switchover manifest 1\t2\n{FILE}a\n{FILE}a\n",
+        f"switchover manifest 1\t1\n{FILE}a\n{FILE}b\n",
+        f"switchover manifest 1\t1\n{FILE}a\n{FILE}a\n",
+        f"switchover manifest 1\t2\n{FILE}a\n{FILE}a/b\n",
+        f"switchover manifest 1\t2\nlink\t777\t0\t1\tx\ta\n{FILE}a/b/c\n",
+    ],
+)
+def test_a_text_that_is_no_whole_manifest(text: str) -> None:
+    with pytest.raises(ValueError):
+        Manifest.loads(text.encode())
+
+
+@given(
+    st.binary(max_size=200)
+    | st.lists(st.sampled_from(list(BAD_LINES.values())), max_size=4).map(
+        lambda lines: (
+            f"switchover manifest 1\t{len(lines)}\n".encode() + "".join(f"{x}\n" for x in lines).encode()
+        )
+    )
+)
+def test_any_text_is_a_manifest_or_none(text: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        for path in Manifest.loads(text).entries:
+            assert not path.startswith("/") and ".." not in path.split("/") and "" not in path.split("/")
