@@ -179,9 +179,10 @@ class Lock:
             return ""
         mine = f"{self.layout.locks}/{self.number}"
         newer = f"{self.layout.locks}/{self.number + 1}"
+        taken = f"[ -d {quote(newer)} ] && [ ! -L {quote(newer)} ]"
         return (
-            f"if [ ! -d {quote(mine)} ] || [ -e {quote(mine + '/released')} ] || [ -d {quote(newer)} ]; "
-            f"then echo {quote(LOST)} >&2; exit {NOT_OURS}; fi; touch {quote(mine + '/owner')}; "
+            f"if [ ! -d {quote(mine)} ] || [ -e {quote(mine + '/released')} ] || {{ {taken}; }}; "
+            f"then echo {quote(LOST)} >&2; exit 75; fi; touch {quote(mine + '/owner')}; "
         )
 
     @property
