@@ -5,8 +5,9 @@
     ├── SourceError                    the local tree can't be deployed as it is
     ├── LocalHookFailed                a local_build command failed
     ├── ConnectionFailed               no connection could be made
-    │   ├── HostKeyRefused             unknown (strict) or changed host key; never retried
+    │   ├── HostKeyRefused             unknown (strict), changed or revoked host key; never retried
     │   └── AuthenticationFailed       never retried
+    │       └── KeyFileUnusable        ... because of a file here
     ├── LinkLost                       a connection died; caught and retried inside remote/
     ├── ConnectionLost                 ... and could not be had again within the window
     ├── CommandFailed                  a command on the host said no
@@ -93,15 +94,75 @@ class LocalHookFailed(SwitchoverError):
 
 
 class ConnectionFailed(SwitchoverError):
-    """A connection could not be made."""
+    """A connection could not be made.
+
+    stage: how far it came: tcp, greeting, key exchange or login; "" where that is not known.
+    cause: what ended it there, one of remote.failures.CAUSES.
+    """
+
+    def __init__(self, what: str, why: str = "", hint: str = "", *, stage: str = "", cause: str = "") -> None:
+        super().__init__(what, why, hint)
+        self.stage = stage
+        self.cause = cause
 
 
 class HostKeyRefused(ConnectionFailed):
-    """The host key is unknown (strict) or has changed. Never retried."""
+    """The host key is not taken. Never retried.
+
+    reason: unknown, changed, revoked or unreadable (a file). shown, known: fingerprints. file: where the key
+    is known.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "",
+        *,
+        reason: str = "",
+        shown: str = "",
+        known: str = "",
+        file: str = "",
+    ) -> None:
+        super().__init__(what, why, hint, stage="key exchange", cause="host key")
+        self.reason = reason
+        self.shown = shown
+        self.known = known
+        self.file = file
 
 
 class AuthenticationFailed(ConnectionFailed):
-    """The host refused every way to log in that was offered. Never retried."""
+    """The host refused every way to log in that was offered. Never retried.
+
+    methods: those that the server takes, as far as it has said. offered: what was tried.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "",
+        *,
+        methods: tuple[str, ...] = (),
+        offered: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(what, why, hint, stage="login", cause="login refused")
+        self.methods = methods
+        self.offered = offered
+
+
+class KeyFileUnusable(AuthenticationFailed):
+    """A key file that was named can't be used, and nothing else opened the door.
+
+    problem: missing, unreadable, open, public, encrypted or damaged.
+    """
+
+    def __init__(
+        self, what: str, why: str, hint: str, *, path: str, problem: str, **fields: tuple[str, ...]
+    ) -> None:
+        super().__init__(what, why, hint, **fields)
+        self.path = path
+        self.problem = problem
 
 
 class LinkLost(SwitchoverError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import socket
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 
 import fabric
 import paramiko
-from paramiko.ssh_exception import NoValidConnectionsError
 
 from .. import address
-from ..errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, HostKeyRefused, LinkLost, Stopped
+from ..errors import ConfigError, ConnectionFailed, ConnectionLost, LinkLost, Stopped
 from ..settings import Ssh
-from . import host_keys, ssh_config
+from . import ssh_config
+from .client import Client, ProxyCommand
+from .failures import explain, worth_another
+from .host_keys import HostKeys
+from .identities import Ways
 from .sessions import Sessions
-from .transport import Transport
 from .watchdog import Watchdog
 
 T = TypeVar("T")
@@ -35,6 +37,9 @@ LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 NOTICE = 1.0  # seconds
+AGAIN_AFTER = 0.75  # seconds until the second attempt; each later one waits twice as long, and some jitter
+AGAIN_LIMIT = 5.0
+JUMPS_LIMIT = 8
 
 
 class Connection(fabric.Connection):  # type: ignore[misc]
@@ -51,27 +56,34 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     transport: Any
     interrupted: threading.Event = None  # type: ignore[assignment]
     on_reconnect: Callable[[str, float], None] | None = None
+    on_note: Callable[[str, str], None] | None = None  # is given a level, info or warn, and a text
+    keys: HostKeys = None  # type: ignore[assignment]
+    _tokens: Mapping[str, str] = {}
     _opening: Any = None
     _given: Any = None
     _watchdog: Watchdog | None = None
     _sessions: Sessions | None = None
     _closed: bool = False
 
-    def __init__(self, host: str, rules: Ssh, config: fabric.Config, **kwargs: Any) -> None:
+    def __init__(
+        self, host: str, rules: Ssh, config: fabric.Config, *, depth: int = 0, **kwargs: Any
+    ) -> None:
         self.rules = rules
         self.address = host
         self._given = {"config": config, **kwargs}
         self.interrupted = threading.Event()
         self._opening = threading.RLock()
-        given = self.derive_shorthand(host)
-        answer = ssh_config.resolve(given["host"], config)
+        answer = ssh_config.resolve(address.parse(host), config)
+        self._tokens = answer.tokens
         config = config.clone()
         config._set(base_ssh_config=answer.config)
         if answer.jumps and config.gateway is None and kwargs.get("gateway") is None:
-            kwargs["gateway"] = _jump(answer.jumps, rules, config)
+            kwargs["gateway"] = _jump(answer.jumps, rules, config, depth)
         super().__init__(host, config=config, **kwargs)
-        self.connect_kwargs = self._bounded(self.connect_kwargs, answer)
         self.connect_timeout = rules.connect_timeout
+        self.keys = HostKeys(self.host, int(self.port), rules, answer.host_keys, self.tell)
+        self.connect_kwargs, ways = self._bounded(self.connect_kwargs, answer)
+        self.client = Client(self.keys, ways)
 
     def derive_shorthand(self, host_string: str) -> dict[str, Any]:
         """See Fabric's, which takes an IPv6 address and its port for one name."""
@@ -82,30 +94,57 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         """Another connection to the same host, by the same ways in, under other rules."""
         return Connection(self.address, rules, **copy.copy(self._given))
 
-    def _bounded(self, given: Mapping[str, Any], answer: ssh_config.Answer) -> dict[str, Any]:
-        """Fresh arguments for paramiko (Fabric changes the ones it is given), with a bound on each wait."""
+    def _bounded(self, given: Mapping[str, Any], answer: ssh_config.Answer) -> tuple[dict[str, Any], Ways]:
+        """Fresh arguments for paramiko (Fabric changes what it is given), and the keys that they name."""
         wanted = copy.copy(dict(given))
         wanted.pop("timeout", None)  # fab -t; settings' connect_timeout has taken its place
-        for key in ("banner_timeout", "auth_timeout", "channel_timeout"):
-            wanted.setdefault(key, max(self.rules.connect_timeout, 10))
-        if answer.identities_only:
-            wanted.setdefault("look_for_keys", False)
-            wanted.setdefault("allow_agent", False)
-        wanted["transport_factory"] = Transport
-        return wanted
+        wanted.setdefault("channel_timeout", max(self.rules.connect_timeout, 10))
+        files = wanted.get("key_filename") or []
+        files = [files] if isinstance(files, str) else list(files)
+        files = list(dict.fromkeys([*files, *answer.identities]))
+        wanted["key_filename"] = files
+        ways = Ways(
+            files=tuple(files),
+            certificates=answer.certificates,
+            agent=answer.agent if wanted.get("allow_agent", True) else "none",
+            only=answer.identities_only,
+            # As ssh does: where keys are named in ssh_config, those that have the usual names are not tried.
+            defaults=wanted.get("look_for_keys", True) and not answer.identities,
+            key=wanted.get("pkey"),
+            password=wanted.get("password"),
+            passphrase=wanted.get("passphrase"),
+        )
+        return wanted, ways
+
+    @property
+    def proxy_command(self) -> str:
+        """The command whose input and output is the connection, its tokens replaced; "": none."""
+        gateway = self.gateway
+        return ssh_config.expand_command(gateway, self._tokens) if isinstance(gateway, str) else ""
+
+    @property
+    def ways(self) -> Ways:
+        """What there is to log in with."""
+        return self.client.ways
+
+    def tell(self, level: str, text: str) -> None:
+        """Tell a person something; level is info or warn."""
+        if self.on_note:
+            self.on_note(level, text)
 
     def open(self) -> None:
         """Connect, verify the host key, log in, start the watchdog. Does nothing when already open."""
         with self._opening:
             if self.is_connected:
                 return
-            host_keys.prepare(self.client, self.rules.host_keys, self.rules.known_hosts)
+            self.client.close()  # what is left of an attempt before
             try:
                 super().open()
             except BaseException as error:
+                where = f"{self.user}@{self.host}:{self.port}"
+                told = explain(error, self.client.attempt(where, self.host, self.rules.connect_timeout))
                 self.client.close()
-                told = _explain(error, self)
-                if told is None:
+                if told is None or told is error:
                     raise
                 raise told from error
             if self._closed:  # while we connected ahead
@@ -115,6 +154,17 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             self._watchdog = Watchdog(self.transport, keepalive.interval, keepalive.count)
             self._watchdog.start()
             self._sessions = Sessions(self.transport)
+
+    def open_gateway(self) -> Any:
+        """See Fabric's, which runs a ProxyCommand without a shell and waits for a jump host without end."""
+        if isinstance(self.gateway, str):
+            self.client.proxy = ProxyCommand(self.proxy_command)
+            return self.client.proxy.sock
+        self.gateway.on_note = self.on_note
+        self.gateway.open()
+        return self.gateway.transport.open_channel(
+            "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.rules.connect_timeout
+        )
 
     def create_session(self) -> paramiko.Channel:
         """An open session channel. Raises what paramiko raises where the server opens none."""
@@ -160,7 +210,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             self.stop_if_interrupted()
             try:
                 if not self.alive:
-                    self.open() if self.transport is None else self.reopen(self.why_dead())
+                    self.reach() if self.transport is None else self.reopen(self.why_dead())
                 return operation()
             except LinkLost as lost:
                 if not repeat:
@@ -178,6 +228,22 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             "Run the same command again: what was done is not done twice.",
         )
 
+    def reach(self) -> None:
+        """Connect for the first time. What the network has spoilt is tried again inside the reconnect window.
+
+        Raises ConnectionFailed: at once where the answer was clear.
+        """
+        with self._opening:
+            started = time.monotonic()
+            try:
+                self.open()
+            except ConnectionFailed as error:
+                if not worth_another(error, first=True) or self.rules.reconnect.attempts == 1:
+                    raise
+                self.tell("warn", f"no connection yet, it is tried again: {error.why}")
+                self.pause(AGAIN_AFTER * random.uniform(1, 1.5))
+                self._insist(self.rules.reconnect.attempts - 1, started, first=True)
+
     def reopen(self, cause: str) -> None:
         """Connect again, with backoff, inside the reconnect window; counts and reports it."""
         with self._opening:  # the lease's thread may come here too
@@ -185,31 +251,38 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                 self._reopen(cause)
 
     def _reopen(self, cause: str) -> None:
-        # Imported here: it brings asyncio along, and most runs never reconnect.
-        from tenacity import RetryError, Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
-        from tenacity.wait import wait_exponential_jitter
-
         started = time.monotonic()
         window = self.rules.reconnect
         self.client.close()
-        attempts = Retrying(
-            stop=stop_after_attempt(window.attempts) | stop_after_delay(window.window),
-            wait=wait_exponential_jitter(multiplier=0.75, max=5, jitter=0.5),
-            retry=retry_if_exception(_transient),
-            sleep=self.pause,
-        )
         try:
-            attempts(self.open)
-        except RetryError as error:
-            last = error.last_attempt.exception()
+            self._insist(window.attempts, started, first=False)
+        except ConnectionFailed as last:
+            if not worth_another(last, first=False):
+                raise
             raise ConnectionLost(
                 f"The connection to {self.original_host} was lost and could not be had again.",
-                f"lost: {cause}; {window.attempts} attempts within {window.window:g} s, last: {last}",
+                f"lost: {cause}; {window.attempts} attempts within {window.window:g} s, last: "
+                f"{last.what} {last.why}",
                 "When the host answers again, run the same command: what was done is not done twice.",
             ) from last
         self.reconnects += 1
         if self.on_reconnect:
             self.on_reconnect(cause, time.monotonic() - started)
+
+    def _insist(self, attempts: int, started: float, *, first: bool) -> None:
+        """Open, with backoff. Raises the last attempt's ConnectionFailed."""
+        # Imported here: it brings asyncio along, and most runs never reconnect.
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
+        from tenacity.wait import wait_exponential_jitter
+
+        left = max(0.0, self.rules.reconnect.window - (time.monotonic() - started))
+        Retrying(
+            stop=stop_after_attempt(attempts) | stop_after_delay(left),
+            wait=wait_exponential_jitter(multiplier=AGAIN_AFTER, max=AGAIN_LIMIT, jitter=0.5),
+            retry=retry_if_exception(lambda error: worth_another(error, first=first)),
+            sleep=self.pause,
+            reraise=True,
+        )(self.open)
 
     def stop_if_interrupted(self) -> None:
         """Raise Stopped once the user has pressed Ctrl-C."""
@@ -224,74 +297,18 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         self.stop_if_interrupted()
 
 
-def _transient(error: BaseException) -> bool:
-    if isinstance(error, HostKeyRefused | AuthenticationFailed):
-        return False
-    return isinstance(error, ConnectionFailed)
-
-
-def _jump(hops: tuple[str, ...], rules: Ssh, config: fabric.Config) -> Connection:
-    """The chain of jump hosts, each dialled through the one before it."""
-    gateway: Any = False  # False: the first hop has none, whatever the configuration says
+def _jump(hops: tuple[str, ...], rules: Ssh, config: fabric.Config, depth: int) -> Connection:
+    """The chain of jump hosts, each dialled through the one before it. As with ssh, only the first may have a
+    ProxyJump of its own.
+    """
+    if depth >= JUMPS_LIMIT:
+        raise ConfigError(
+            "ssh_config jumps from host to host without end.",
+            f"ProxyJump {','.join(hops)}, {depth} hosts deep",
+            "Exclude the jump host from the section: Host * !jump",
+        )
+    gateway: Any = None
     for hop in hops:
-        gateway = Connection(hop, rules, config, gateway=gateway)
+        gateway = Connection(hop, rules, config, gateway=gateway, depth=depth + 1)
     assert isinstance(gateway, Connection)
     return gateway
-
-
-def _explain(error: BaseException, connection: Connection) -> ConnectionFailed | None:
-    """Turn what paramiko raises on connecting into an error that helps; None: not ours."""
-    where = f"{connection.user}@{connection.host}:{connection.port}"
-    cannot = f"No connection to {where}."
-    if isinstance(error, ConnectionFailed):
-        return error
-    if isinstance(error, paramiko.BadHostKeyException):
-        name = connection.host if connection.port == 22 else f"[{connection.host}]:{connection.port}"
-        return host_keys.changed(error, name, connection.rules.known_hosts)
-    if isinstance(error, paramiko.PasswordRequiredException):
-        return AuthenticationFailed(
-            f"The key for {where} is encrypted.",
-            str(error),
-            "Load it into ssh-agent (ssh-add), or give `fab --prompt-for-passphrase`.",
-        )
-    if isinstance(error, paramiko.AuthenticationException) or "authentication methods" in str(error):
-        return AuthenticationFailed(
-            f"{where} refused the login.",
-            f"{error} {_tried(connection)}",
-            "Give the right key with `fab -i FILE`, the right user with -H user@host, and see that the "
-            "public key stands in ~/.ssh/authorized_keys there (mode 0600, folder 0700).",
-        )
-    if isinstance(error, socket.gaierror):
-        return ConnectionFailed(
-            cannot,
-            f"the name {connection.host} does not resolve: {error.strerror}",
-            "Check the spelling of the host, and the DNS of this machine.",
-        )
-    if isinstance(error, NoValidConnectionsError):
-        reasons = "; ".join(sorted({str(e) for e in error.errors.values()}))
-        return ConnectionFailed(
-            cannot,
-            reasons,
-            "Check host and port; is sshd running there, and is the host up?",
-        )
-    if isinstance(error, TimeoutError) or "No existing session" in str(error):
-        # The latter is how paramiko says that there was no greeting in time.
-        return ConnectionFailed(
-            cannot,
-            f"no answer within {connection.rules.connect_timeout:g} s (ssh.connect_timeout)",
-            "A firewall may swallow the packets, the host may be down or overloaded, or no SSH server "
-            "listens on this port. Try another network.",
-        )
-    if isinstance(error, LINK_ERRORS):
-        return ConnectionFailed(
-            cannot,
-            f"{type(error).__name__}: {error}",
-            "Something answered, but not as an SSH server should. Try `ssh -v` from the same machine.",
-        )
-    return None
-
-
-def _tried(connection: Connection) -> str:
-    files = connection.connect_kwargs.get("key_filename") or []
-    named = ", ".join([files] if isinstance(files, str) else list(files))
-    return f"Offered: {named or 'no key by name'}, then the agent's keys and ~/.ssh/id_*."

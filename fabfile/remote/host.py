@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import fabric
 
@@ -58,6 +59,7 @@ class Host:
         connection.on_reconnect = lambda cause, seconds: self.note(
             "warn", f"reconnected after {seconds:.1f} s: {cause}"
         )
+        connection.on_note = self.note
 
     def connect_ahead(self) -> None:
         """Begin to connect; connect() is told how that went."""
@@ -129,7 +131,7 @@ def connect(
     rules: Ssh,
     config: fabric.Config | None = None,
     listener: Listener = silent,
-    **how: object,
+    **how: Any,
 ) -> Host:
     """A Host for `address` ([user@]host[:port]); the connection is opened at first use."""
     return Host(name, Connection(address, rules, config or fabric.Config(), **how), listener)

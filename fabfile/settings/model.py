@@ -89,14 +89,14 @@ class Reconnect:
 
 @dataclass(frozen=True, config=_FORBID_UNKNOWN)
 class Ssh:
-    """The connection. Timeouts are seconds."""
+    """The connection. Timeouts are seconds. host_keys, known_hosts: None where ssh_config is to say."""
 
     connect_timeout: Annotated[float, seconds(0.1, 600)] = 10
     keepalive: Keepalive = field(default_factory=Keepalive)
     reconnect: Reconnect = field(default_factory=Reconnect)
     command_timeout: Annotated[float, seconds(0.1, 86400)] = 1800
-    host_keys: Literal["strict", "accept-new", "off"] = "accept-new"
-    known_hosts: values.LocalPath = field(default_factory=lambda: Path("~/.ssh/known_hosts").expanduser())
+    host_keys: Literal["strict", "accept-new", "off"] | None = None
+    known_hosts: values.LocalPath | None = None
     sftp: Literal["auto", "require", "off"] = "auto"
     sftp_root: values.Absolute | None = None
 

@@ -393,10 +393,9 @@ def test_defaults() -> None:
     assert (settings.keep_releases, settings.exclude, settings.hosts) == (5, (".git/",), ())
     assert (settings.shared.dirs, settings.shared.files, settings.health) == ((), (), None)
     assert dataclasses.astuple(settings.hooks) == ((), (), (), ())
-    known_hosts = Path("~/.ssh/known_hosts").expanduser()
     assert dataclasses.astuple(settings.ssh) == (
         *(10, (15, 4), (8, 300), 1800),
-        *("accept-new", known_hosts, "auto", None),
+        *(None, None, "auto", None),
     )
 
 

@@ -15,6 +15,7 @@ from ...errors import AuthenticationFailed, HostKeyRefused, SwitchoverError
 from ...remote import bare, host_keys
 from ...remote.bare import Greeting
 from ...remote.connection import Connection
+from ...remote.transport import Transport
 from ..examination import Evidence, Examination
 from ..finding import Fix
 
@@ -49,7 +50,7 @@ def _describe(e: Examination) -> None:
     transport = e.connection.transport
     e.facts["server"] = transport.remote_version.removeprefix("SSH-2.0-")
     key = transport.get_remote_server_key()
-    e.facts["host key"] = f"{key.get_name()} {host_keys.fingerprint(key)}"
+    e.facts["host key"] = f"{key.get_name()} {host_keys.fingerprint(key.asbytes())}"
     e.facts["cipher"] = str(transport.remote_cipher)
     sock = transport.sock
     if isinstance(sock, socket.socket):
@@ -85,7 +86,7 @@ def _explain(e: Examination, hop: Connection, error: SwitchoverError, heard: lis
     cause = error.__cause__ or error
     farewell = next((line for line in heard if line.startswith("Disconnect (code")), "")
     if isinstance(error, HostKeyRefused):
-        _host_key(e, hop, error, cause)
+        _host_key(e, hop, error)
     elif isinstance(cause, socket.gaierror):
         _dns(e, hop, cause)
     elif isinstance(cause, IncompatiblePeer):
@@ -96,46 +97,42 @@ def _explain(e: Examination, hop: Connection, error: SwitchoverError, heard: lis
         _login(e, hop, error, cause, farewell, heard)
     elif isinstance(cause, NoValidConnectionsError):
         _tcp(e, hop, next(iter(cause.errors.values())))
-    elif isinstance(cause, TimeoutError):
+    elif getattr(error, "stage", "") == "login":
+        _cut_at_login(e, hop, error, cause, farewell)
+    elif isinstance(cause, TimeoutError) and getattr(error, "stage", "") == "tcp":
         _tcp(e, hop, cause)
-    elif any("Authentication" in line or "userauth" in line for line in heard):
-        _closed_at_login(e, hop, cause, farewell)
     else:
         _greeting(e, hop, _look(hop), cause)
 
 
-def _host_key(e: Examination, hop: Connection, error: HostKeyRefused, cause: BaseException) -> None:
-    known = hop.rules.known_hosts
-    name = hop.host if hop.port == 22 else f"[{hop.host}]:{hop.port}"
-    if isinstance(cause, paramiko.BadHostKeyException):
+def _host_key(e: Examination, hop: Connection, error: HostKeyRefused) -> None:
+    if error.reason == "changed":
         e.fail(
-            "hostkey-changed", error.what, error.why, error.hint,
-            Fix("here", f"ssh-keygen -f {known} -R '{name}'"),
-            known=host_keys.fingerprint(cause.expected_key), shown=host_keys.fingerprint(cause.key),
+            "hostkey-changed", error.what, error.why, error.hint, Fix("here", hop.keys.forget(error.file)),
+            known=error.known, shown=error.shown,
         )  # fmt: skip
-        if _key_shown(hop) == cause.expected_key:
+        if _key_shown(hop) == error.known:
             e.fail(
                 "server-varies", "Two connections in a row reached two different servers.",
-                f"the first one showed {host_keys.fingerprint(cause.key)}, the second the key that {known} "
-                "knows",
+                f"the first one showed {error.shown}, the second the key that {error.file} knows",
                 "A load balancer, or a name with several addresses. Deploy to each server by its own name "
                 "or address: -H web1,web2 makes them one deployment.",
-                keys=[host_keys.fingerprint(key) for key in (cause.key, cause.expected_key)],
+                keys=[error.shown, error.known],
             )  # fmt: skip
         return
     e.fail(
         "hostkey-unknown", error.what, error.why, error.hint,
-        Fix("config.yaml", "ssh: {host_keys: accept-new}"), known_hosts=str(known),
+        Fix("config.yaml", "ssh: {host_keys: accept-new}"), known_hosts=str(hop.keys.file),
     )  # fmt: skip
 
 
-def _key_shown(hop: Connection) -> paramiko.PKey | None:
-    """The host key that one more connection meets; None where there is none."""
+def _key_shown(hop: Connection) -> str | None:
+    """The fingerprint of the host key that one more connection meets; None where there is none."""
     try:
-        transport = paramiko.Transport(_dial(hop))
+        transport = Transport(_dial(hop))
         try:
-            transport.start_client(timeout=hop.rules.connect_timeout)
-            return transport.get_remote_server_key()
+            transport.exchange_keys(hop.rules.connect_timeout)
+            return host_keys.fingerprint(transport.shown)
         finally:
             transport.close()
     except (OSError, EOFError, paramiko.SSHException):
@@ -197,25 +194,28 @@ def _tried(heard: list[str]) -> int:
 def _login(
     e: Examination, hop: Connection, error: SwitchoverError, cause: BaseException, said: str, heard: list[str]
 ) -> None:
-    if "EOF" in str(cause) or "account" in said.lower() or "expired" in said.lower():
-        _closed_at_login(e, hop, cause, said)
+    if "account" in said.lower() or "expired" in said.lower():
+        _cut_at_login(e, hop, error, cause, said)
         return
-    allowed = getattr(cause, "allowed_types", None)
-    takes = f" The server takes {', '.join(allowed)}." if allowed else ""
     e.fail(
-        "auth-failed", error.what, error.why + takes,
+        "auth-failed", error.what, error.why,
         f"{error.hint} The server does not say which of these it is: a wrong key, an unknown user, a "
         "folder that others can write, or a locked account. Its log does (journalctl -u ssh).",
         Fix("here", f"ssh-copy-id -p {hop.port} {hop.user}@{hop.host}"),
-        methods=allowed or [], tried=_tried(heard), server_said=said, log=heard[-6:],
+        methods=list(getattr(error, "methods", ())), tried=_tried(heard), server_said=said, log=heard[-6:],
     )  # fmt: skip
 
 
-def _closed_at_login(e: Examination, hop: Connection, cause: BaseException, farewell: str) -> None:
+def _cut_at_login(
+    e: Examination, hop: Connection, error: SwitchoverError, cause: BaseException, farewell: str
+) -> None:
+    if isinstance(cause, TimeoutError):
+        e.fail("auth-failed", f"{hop.host} does not answer the login.", error.why, error.hint)
+        return
     e.fail(
         "account",
         f"{hop.host} hung up on {hop.user} in the middle of the login.",
-        farewell or f"{type(cause).__name__}: {cause}",
+        farewell or error.why,
         "So does sshd when the account has expired or may not log in (PAM), whatever the key. Ask whoever "
         "runs the host for the account's state.",
         Fix("host", f"chage -E -1 {hop.user}"), server_said=farewell,

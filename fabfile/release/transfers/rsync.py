@@ -20,10 +20,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import CommandFailed, CommandTimedOut, LinkLost
+from ...errors import CommandFailed, CommandTimedOut, ConfigError, LinkLost
 from ...remote.connection import Connection
 from ...remote.host import Host
 from ...remote.shell import quote
+from ...settings.values import CONTROL
 from ..manifest import Entry
 from ..source import Source
 from . import Tally
@@ -165,8 +166,6 @@ def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
 def _ssh_config(connection: Connection) -> str:
     """An ssh_config with our rules first and the user's own behind them (the first value found wins)."""
     rules = connection.rules
-    strict = {"strict": "yes", "accept-new": "accept-new", "off": "no"}[rules.host_keys]
-    known = os.devnull if rules.host_keys == "off" else str(rules.known_hosts)
     hops = list(_hops(connection))
     # Named as hosts of their own, since each may have another key than the host behind it.
     jumps = [f"switchover-jump-{number}" for number in range(len(hops))]
@@ -174,44 +173,59 @@ def _ssh_config(connection: Connection) -> str:
     lines = [
         "Host *",
         "  BatchMode yes",
-        f"  StrictHostKeyChecking {strict}",
-        f'  UserKnownHostsFile "{known}"',
         f"  ConnectTimeout {max(1, round(rules.connect_timeout))}",
         f"  ServerAliveInterval {max(1, round(rules.keepalive.interval))}",
         f"  ServerAliveCountMax {rules.keepalive.count}",
-        *(f'  IdentityFile "{name}"' for name in _keys(connection)),
-        *(line for name, hop in zip(jumps, hops, strict=True) for line in _jump_lines(name, hop)),
-        "Host switchover-host",
-        f"  HostName {connection.host}",
-        f"  HostKeyAlias {_known_as(connection)}",
+        *(line for name, hop in zip(jumps, hops, strict=True) for line in _host_lines(name, hop)),
+        *_host_lines("switchover-host", connection),
         *([f"  ProxyJump {','.join(jumps)}"] if jumps else []),
-        *([f"  ProxyCommand {connection.gateway}"] if isinstance(connection.gateway, str) else []),
         "Host *",
-        f'  Include "{own}"',
-        "",
+        f"  Include {_quoted(own)}",
     ]
-    return "\n".join(lines)
+    if any(CONTROL.search(line) for line in lines):
+        raise ConfigError(
+            "rsync can't be given the way to the host.",
+            "a path, a name or a command in it holds a control character",
+            "Set transfer: stream.",
+        )
+    return "\n".join([*lines, ""])
 
 
-def _known_as(connection: Connection) -> str:
-    """The name that paramiko has looked the key up by."""
-    return str(connection.host) if int(connection.port) == 22 else f"[{connection.host}]:{connection.port}"
-
-
-def _keys(connection: Connection) -> list[str]:
-    named = connection.connect_kwargs.get("key_filename") or []
-    return [named] if isinstance(named, str) else list(named)
-
-
-def _jump_lines(name: str, hop: Connection) -> list[str]:
+def _host_lines(name: str, connection: Connection) -> list[str]:
+    """One host: the same verdict about its key, and the same keys of ours, as over our own connection."""
+    keys, said, ways = connection.keys, connection.keys.said, connection.ways
+    checking = {"strict": "yes", "accept-new": "accept-new", "off": "no"}[keys.mode]
+    proxy = connection.proxy_command.replace("%", "%%")
+    files = [Path(os.devnull)] if keys.mode == "off" else keys.files
     return [
         f"Host {name}",
-        f"  HostName {hop.host}",
-        f"  Port {hop.port}",
-        f"  User {hop.user}",
-        f"  HostKeyAlias {_known_as(hop)}",
-        *(f'  IdentityFile "{key}"' for key in _keys(hop)),
+        f"  HostName {connection.host}",
+        f"  Port {connection.port}",
+        f"  User {_quoted(connection.user)}",
+        f"  StrictHostKeyChecking {checking}",
+        f"  UserKnownHostsFile {' '.join(_token_free(path) for path in files) or 'none'}",
+        f"  GlobalKnownHostsFile {' '.join(_quoted(path) for path in said.global_files) or 'none'}",
+        *([f"  HostKeyAlias {said.alias}"] if said.alias else []),
+        *([f"  RevokedHostKeys {_quoted(said.revoked)}"] if said.revoked else []),
+        *([f"  HostKeyAlgorithms {','.join(said.algorithms)}"] if said.algorithms else []),
+        *([f"  CASignatureAlgorithms {','.join(said.ca_algorithms)}"] if said.ca_algorithms else []),
+        *(f"  IdentityFile {_token_free(path)}" for path in ways.files),
+        *(f"  CertificateFile {_token_free(path)}" for path in ways.certificates),
+        *([f"  IdentityAgent {_token_free(ways.agent)}"] if ways.agent is not None else []),
+        *(["  IdentitiesOnly yes"] if ways.only else []),
+        *([f"  ProxyCommand {proxy}"] if proxy else []),
     ]
+
+
+def _quoted(value: object) -> str:
+    """A value of ssh_config that may hold spaces, quotes and backslashes (ssh_config(5))."""
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def _token_free(path: object) -> str:
+    """The same where % would begin a token."""
+    return _quoted(str(path).replace("%", "%%"))
 
 
 def _hops(connection: Connection) -> Iterator[Connection]:
