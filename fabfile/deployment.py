@@ -26,6 +26,7 @@ from .release.source import Source
 from .remote.host import Host
 from .remote.shell import Part, failed, quote
 from .settings import Settings
+from .switching import Switching, Tree
 
 MARGIN = 4 << 20  # bytes that must stay free beyond what is known to be needed
 
@@ -39,8 +40,10 @@ class Options:
     resume: bool = False
 
 
-class Deployment(Building):
+class Deployment(Building, Switching):
     """A new release on one host."""
+
+    command = "deploy"
 
     def __init__(
         self,
@@ -112,9 +115,12 @@ class Deployment(Building):
             self.check_room()
         self.build()
         self.look_at_release()
-        self.run_hooks(
-            "before_switch", self.settings.hooks.before_switch, self.directory, release, self.source.revision
-        )
+        self.run_hooks("before_switch", self.settings.hooks.before_switch, self.tree, kept=False)
+
+    @property
+    def tree(self) -> Tree:
+        """The new release as hooks see it."""
+        return Tree(self.id, self.directory, self.source.revision)
 
     def switch(self) -> None:
         """Make it live; that it is ready is written down with it."""
@@ -124,9 +130,7 @@ class Deployment(Building):
 
     def prove(self) -> None:
         """What must hold after the switch."""
-        self.run_hooks(
-            "after_switch", self.settings.hooks.after_switch, self.directory, self.id, self.source.revision
-        )
+        self.after_switch(self.tree)
         if not self.options.skip_health:
             self.check_health()
 
@@ -152,9 +156,11 @@ class Deployment(Building):
         if wrote.status != 0:
             raise failed(parts[0].what, wrote)
 
-    def switch_back(self) -> None:
-        """The new release is bad: put the old one back."""
-        self.record = self.point_back(self.record.become(records.BAD) if self.record else None)
+    def write_down(self, note: str) -> None:
+        """See Switching."""
+        if self.record is not None:
+            self.record = replace(self.record.become(records.BAD), note=note)
+            self.write_record(self.record)
 
     def abandon(self) -> None:
         """A failed build: run after_failure, give the space back, keep a record that says so."""
@@ -188,9 +194,9 @@ class Deployment(Building):
         there = (
             self.host.shell.run(f"[ -d {quote(self.directory)} ]", check=False, what="Looking").status == 0
         )
-        folder = self.directory if there else self.layout.deploy_to
+        tree = self.tree if there else replace(self.tree, folder=self.layout.deploy_to)
         try:
-            self.run_hooks("after_failure", commands, folder, self.id, self.source.revision)
+            self.run_hooks("after_failure", commands, tree, kept=self.switched)
         except HookFailed as error:  # it must keep neither the lock nor the space
             self.host.note("warn", f"{error.what} {error.why}")
 

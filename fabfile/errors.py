@@ -231,7 +231,11 @@ class VerificationFailed(SwitchoverError):
 
 
 class HookFailed(SwitchoverError):
-    """A hook on the host failed."""
+    """A hook on the host failed. number: which of several, counted from 1."""
+
+    def __init__(self, what: str, why: str = "", hint: str = "", *, number: int = 1) -> None:
+        super().__init__(what, why, hint)
+        self.number = number
 
 
 class HealthCheckFailed(SwitchoverError):

@@ -48,6 +48,7 @@ def opened(
         for target, name in zip(chosen, _names(chosen), strict=True):
             how = {"connect_kwargs": {"key_filename": [target.identity]}} if target.identity else {}
             hosts.append(connect(name, target.address, settings.ssh, config, listener, **how))
+            hosts[-1].identity = target.identity
         yield hosts
     finally:
         for host in hosts:

@@ -9,13 +9,14 @@ from .release import records, state
 from .release.observe import observe
 from .release.records import Record
 from .remote.shell import Part, failed, quote
-from .work import Work, some
+from .switching import Switching, Tree
+from .work import some
 
 
-class Rollback(Work):
+class Rollback(Switching):
     """Back to an earlier release on one host."""
 
-    record: Record | None = None
+    command = "rollback"
 
     def choose(self, wanted: str | None) -> Record:
         """The release to go back to. Raises NoSuchRelease."""
@@ -70,14 +71,7 @@ cd {quote(self.layout.release(release))} || exit 1
     def prove(self) -> None:
         """The same as after a deployment: services are told, health is checked."""
         assert self.record is not None
-        release = self.record
-        self.run_hooks(
-            "after_switch",
-            self.settings.hooks.after_switch,
-            self.layout.release(release.id),
-            release.id,
-            release.revision,
-        )
+        self.after_switch(Tree(self.record.id, self.layout.release(self.record.id), self.record.revision))
         self.check_health()
 
     def finish(self) -> None:
@@ -94,13 +88,6 @@ cd {quote(self.layout.release(release))} || exit 1
         if wrote.status != 0:
             raise failed(written.what, wrote)
 
-    def switch_back(self) -> None:
-        """Put back what was live before."""
-        self.point_back(None)
-
     def abandon(self) -> None:
         """Nothing was built: only the lock is to be given back."""
         self.unlock()
-
-    def after_failure(self) -> None:
-        """A rollback builds nothing, so there is nothing to tidy."""

@@ -12,26 +12,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from .background import background
 from .errors import (
-    CommandFailed,
     ConnectionFailed,
     ConnectionLost,
     FilesError,
-    HealthCheckFailed,
     Locked,
     LockLost,
     Stopped,
     SwitchoverError,
 )
-from .events import Output, StepFailed, StepFinished, StepStarted
-from .release import deadman, hooks, records, state, switch
+from .events import StepFailed, StepFinished, StepStarted
+from .release import state
 from .release.layout import Layout
 from .release.lock import LEASE, NOT_OURS, RENEW, Lease, Lock, Owner
 from .release.manifest import Difference
-from .release.records import Record
 from .remote.host import Host
 from .remote.jobs import Jobs
 from .remote.shell import Part, Result
@@ -43,14 +40,36 @@ SHOWN = 10  # paths named in a message
 NOT_OF_THE_LOCK = (ConnectionFailed, ConnectionLost, Locked, LockLost, Stopped)
 
 
+UNKNOWN = "unknown"  # HostResult.live, where nobody could look
+
+
+@dataclass
+class Again:
+    """What came of a release that is live again after a switch back.
+
+    hooks, health: "ok", "failed", "unknown" (begun, and its end not seen) or "none" (there were none, or they
+    were not begun). error: the first one.
+    """
+
+    hooks: str = "none"
+    health: str = "none"
+    error: SwitchoverError | None = None
+    may_serve_other: bool = False  # services may still run what they took up from the release that was left
+
+
 @dataclass
 class HostResult:
-    """What became of one host: the `hosts` entry of CONTRACT's JSON."""
+    """What became of one host: the `hosts` entry of CONTRACT's JSON.
+
+    live: what is live in the end, None where nothing is, UNKNOWN. again: set where a link was put back.
+    """
 
     host: str
     ok: bool = True
     release: str | None = None
     previous: str | None = None
+    live: str | None = UNKNOWN
+    again: Again | None = None
     strategy: str = ""
     transfer: str = ""
     copy: str = ""
@@ -183,7 +202,7 @@ class Work:
         """Raises HostNotReady where `current` can't be switched."""
         before, self.state = self.state, found
         found.require_link(self.layout)
-        self.result.previous = found.live
+        self.result.previous = self.result.live = found.live
         for name in found.damaged:
             if before is None or name not in before.damaged:
                 self.host.note("warn", f"the record of release {name} can't be read; it is left alone")
@@ -256,111 +275,6 @@ class Work:
         self.lease.stop()  # not before: to remove a large release takes longer than a lease
         self.lock.number = None
         return results[:-1]
-
-    def run_hooks(
-        self, name: str, commands: tuple[str, ...], folder: str, release: str, revision: str
-    ) -> None:
-        """Run the hooks called `name` on the host, as one step."""
-        if not commands:
-            return
-        environment = {
-            "SWITCHOVER_APPLICATION": self.settings.application or "",
-            "SWITCHOVER_DEPLOY_TO": self.layout.deploy_to,
-            "SWITCHOVER_RELEASE": release,
-            "SWITCHOVER_RELEASE_PATH": self.layout.release(release),
-            "SWITCHOVER_REVISION": revision,
-        }
-        with self.step(name):
-            hooks.run(
-                self.jobs,
-                name,
-                commands,
-                folder,
-                environment,
-                lambda line: self.host.emit(Output(self.host.name, name, line)),
-            )
-
-    def check_health(self) -> None:
-        """The health check, if there is one."""
-        health = self.settings.health
-        if health:
-            with self.step("health"):
-                hooks.check_health(self.host, health.url, health.expect_status, int(health.timeout))
-
-    def point_current(self, release: str, *first: Part) -> None:
-        """Make `release` live. first: what goes before it, in the same round trip."""
-        with self.step("switch") as tell:
-            self.tried_to_switch = True
-            self._arm(release)
-            switch.point(self.host, self.layout, f"releases/{release}", self.guard, first)
-            self.switched = True
-            tell(f"{self.state.shown} → {release}, {self.host.files.settle()}")
-
-    def _arm(self, release: str) -> None:
-        confirm, old = self.settings.confirm, self.state.target
-        if confirm is None:
-            return
-        deadman.arm(
-            self.host,
-            self.jobs,
-            self.layout,
-            release,
-            old,
-            self.lock.owner_file,
-            confirm.within,
-            self.when_left_alone(self.silence),
-        )
-
-    @property
-    def silence(self) -> str:
-        """Why the host goes back by itself."""
-        within = self.settings.confirm.within if self.settings.confirm else 0
-        return f"nothing was heard of us for {within} s after the switch"
-
-    def when_left_alone(self, reason: str) -> str:
-        """What the host writes down when it goes back by itself."""
-        return ":"
-
-    def confirm(self) -> None:
-        """The new release has proved itself: disarm the timer. Raises HealthCheckFailed."""
-        if self.settings.confirm is None:
-            return
-        with self.step("confirm"):
-            if not deadman.disarm(self.host, self.jobs):
-                raise HealthCheckFailed(
-                    f"{self.host.name} has gone back by itself.",
-                    f"it heard nothing of us for {self.settings.confirm.within} s (confirm.within)",
-                    "See why the connection was lost; raise confirm.within if the network needs longer.",
-                )
-
-    tried_to_switch = False  # from here on the link may be either
-    switched = False
-
-    def point_back(self, bad: Record | None) -> Record | None:
-        """Put back what was live before; `bad` as it was written then.
-
-        Safe where the switch did not happen, or only half.
-        """
-        with self.step("switch back") as tell:
-            # Where the rename was refused, nothing is to be put back, and a second one would be refused too.
-            seen, lost = (
-                self.host.files.readlink(self.layout.current),
-                isinstance(self.result.error, LockLost),
-            )
-            if lost and seen != f"releases/{self.result.release}":
-                return bad  # nothing here is ours any more
-            if seen != self.state.target:
-                switch.point(self.host, self.layout, self.state.target, self.guard)
-            tell(f"{self.state.shown} is live again")
-        if bad is None:
-            return None
-        if self.switched and seen == self.state.target and self.settings.confirm:
-            bad = replace(bad, note=self.silence)  # the host has gone back by itself
-        try:
-            self.host.shell.run(f"{self.guard}{records.write(self.layout, bad)}", what="Writing the record")
-        except CommandFailed as error:  # what is live is as it was, and that is what counts
-            self.host.note("warn", f"{error.what} {error.why}")
-        return bad
 
 
 def _upwards(path: str) -> Iterator[str]:

@@ -49,7 +49,13 @@ def cache_sync(
             source={"path": source} if source else ({"ref": ref} if ref else None),
         )
         return fleet.cache_sync(
-            settings, common.targets(c), verify=verify, repair=repair, listener=listener, config=c.config
+            settings,
+            common.targets(c),
+            verify=verify,
+            repair=repair,
+            listener=listener,
+            config=c.config,
+            typed=common.typed(c, env, config, deploy_to),
         )
 
     common.run(json, "cache-sync", work, documents.deployment, console.show_sync)

@@ -18,6 +18,7 @@ from ..errors import SwitchoverError
 from ..events import Event, Listener
 from ..fleet import Outcome, Target
 from ..settings import Settings, load
+from ..typed import Typed
 
 Json = dict[str, Any]
 
@@ -34,6 +35,13 @@ def targets(c: Any) -> list[Target]:
         port = "" if c.port == 22 else f":{c.port}"
         return [Target(f"{c.user}@{c.original_host}{port}")]
     return list(getattr(c, "targets", []))
+
+
+def typed(c: Any, env: str, config: str, deploy_to: str) -> Typed:
+    """How we were called, but for what is to be done."""
+    given = (("--config", config), ("--env", env), ("--deploy-to", deploy_to))
+    flags = [word for flag, value in given if value for word in (flag, value)]
+    return Typed(tuple(getattr(c, "program", ("fab",))), tuple(flags))
 
 
 def run(

@@ -58,7 +58,13 @@ def deploy(
         )
         options = Options(from_scratch, skip_health, resume)
         return fleet.deploy(
-            settings, common.targets(c), plan=plan, options=options, listener=listener, config=c.config
+            settings,
+            common.targets(c),
+            plan=plan,
+            options=options,
+            listener=listener,
+            config=c.config,
+            typed=common.typed(c, env, config, deploy_to),
         )
 
     def show(outcome: fleet.Outcome) -> None:

@@ -28,24 +28,26 @@ class FleetTask(Task[Any]):
 
 
 class FleetContext(Context):
-    """The context of a FleetTask."""
+    """The context of a FleetTask. targets: of -H; program: how fab was called, but for that."""
 
-    # Declared, so that Invoke takes it for an attribute and not for configuration.
+    # Declared, so that Invoke takes them for attributes and not for configuration.
     targets: list[Target] = []  # noqa: RUF012
+    program: tuple[str, ...] = ("fab",)
 
-    def __init__(self, config: Any, targets: list[Target]) -> None:
+    def __init__(self, config: Any, targets: list[Target], program: tuple[str, ...]) -> None:
         super().__init__(config)
-        self._set(targets=targets)
+        self._set(targets=targets, program=program)
 
 
 class FleetCall(Call):
     """A call of a FleetTask."""
 
     targets: list[Target]
+    program: tuple[str, ...]
 
     def make_context(self, config: Any) -> FleetContext:
         """See Call.make_context."""
-        return FleetContext(config, self.targets)
+        return FleetContext(config, self.targets, self.program)
 
 
 class Executor(fabric.executor.Executor):  # type: ignore[misc]
@@ -64,7 +66,28 @@ class Executor(fabric.executor.Executor):  # type: ignore[misc]
             if isinstance(getattr(call, "task", call), FleetTask):
                 fleet_call = call.clone(into=FleetCall)
                 fleet_call.targets = targets
+                fleet_call.program = _program(self.core[0].args)
                 expanded.append(fleet_call)
             else:
                 expanded.extend(super().expand_calls([call], apply_hosts))
         return expanded
+
+
+# Fabric's flags that decide which host is meant, and how it is reached.
+_KEPT = (
+    ("-r", "search-root"),
+    ("-c", "collection"),
+    ("-f", "config"),
+    ("-S", "ssh-config"),
+    ("-i", "identity"),
+)
+
+
+def _program(args: Any) -> tuple[str, ...]:
+    """`fab` with those of its own flags that were given and say how a host is reached."""
+    words = ["fab"]
+    for flag, name in _KEPT:
+        value = args[name].value if name in args and args[name].got_value else None
+        for one in value if isinstance(value, list) else [value] if value else []:
+            words += [flag, str(one)]
+    return tuple(words)

@@ -34,7 +34,13 @@ def rollback(
     def work(listener: Listener) -> fleet.Outcome:
         settings = common.settings(env, config, deploy_to=deploy_to)
         return fleet.rollback(
-            settings, common.targets(c), to=to or None, plan=plan, listener=listener, config=c.config
+            settings,
+            common.targets(c),
+            to=to or None,
+            plan=plan,
+            listener=listener,
+            config=c.config,
+            typed=common.typed(c, env, config, deploy_to),
         )
 
     def show(outcome: fleet.Outcome) -> None:

@@ -56,22 +56,36 @@ def run_local(commands: Sequence[str], folder: Path, timeout: float, tell: Tell)
 
 
 def run(
-    jobs: Jobs, name: str, commands: Sequence[str], folder: str, environment: Mapping[str, str], tell: Tell
+    jobs: Jobs,
+    name: str,
+    commands: Sequence[str],
+    folder: str,
+    environment: Mapping[str, str],
+    hint: str,
+    tell: Tell,
+    called: str = "",
 ) -> None:
     """Run hooks on the host, one after the other, in `folder`. Raises HookFailed.
 
     They run with the account's own environment and SWITCHOVER_* added, and exactly once: a dropped
-    connection does not end them, and does not start them again.
+    connection does not end them, and does not start them again. name: of their jobs, and in errors unless
+    `called` says otherwise. hint: what to try where one fails.
     """
-    exports = " ".join(f"export {key}={quote(value)};" for key, value in environment.items())
     for number, command in enumerate(commands, 1):
-        script = f"cd {quote(folder)} && {exports} exec sh -c {quote(command)}"
         try:
-            jobs.run(f"{name}-{number}", script, f"`{command}`", on_line=tell, repeatable=False)
+            jobs.run(
+                f"{name}-{number}", script(command, folder, environment), f"`{command}`",
+                on_line=tell, repeatable=False,
+            )  # fmt: skip
         except (CommandFailed, CommandTimedOut, JobLost) as error:
-            raise HookFailed(
-                f"The {name} hook `{command}` failed.", error.why, f"Run it by hand in {folder} on the host."
-            ) from error
+            what = f"The {called or name} hook `{command}` failed."
+            raise HookFailed(what, error.why, hint, number=number) from error
+
+
+def script(command: str, folder: str, environment: Mapping[str, str]) -> str:
+    """What runs one hook. The command is no argument of anything: every account of a host sees those."""
+    exports = " ".join(f"export {key}={quote(value)};" for key, value in environment.items())
+    return f"cd {quote(folder)} || exit 1\n{exports}\n{command}\n"
 
 
 def check_health(host: Host, url: str, expected: int, timeout: int) -> None:

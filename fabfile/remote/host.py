@@ -43,6 +43,7 @@ class Host:
     def __init__(self, name: str, connection: Connection, listener: Listener = silent) -> None:
         rules = connection.rules
         self.name = name
+        self.identity: str | None = None  # the key file that was named for it, if one was
         self.connection = connection
         self.emit = listener
         self.shell = Shell(connection)

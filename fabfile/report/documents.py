@@ -79,6 +79,7 @@ def _host(result: HostResult) -> Json:
         "ok": result.ok,
         "release": result.release,
         "previous": result.previous,
+        "live": result.live,
         "strategy": result.strategy,
         "transfer": result.transfer,
         "copy": result.copy,
@@ -90,6 +91,8 @@ def _host(result: HostResult) -> Json:
         "failed_in": result.failed_in or None,
         "error": _error(result.error),
     }
+    if result.again is not None:
+        entry["switched_back"] = {"after_switch": result.again.hooks, "health": result.again.health}
     if result.plan is not None:
         entry["plan"] = {
             "added": [e.path for e in result.plan.added],

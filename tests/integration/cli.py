@@ -32,8 +32,8 @@ RELEASE_ID = re.compile(r"\d{14}(-[1-9]\d*)?")
 TRACEBACK = "Traceback (most recent call last)"
 
 HOST_KEYS = {
-    "host", "ok", "release", "previous", "strategy", "transfer", "copy", "files_uploaded", "files_deleted",
-    "bytes_uploaded", "reconnects", "phases", "failed_in", "error",
+    "host", "ok", "release", "previous", "live", "strategy", "transfer", "copy", "files_uploaded",
+    "files_deleted", "bytes_uploaded", "reconnects", "phases", "failed_in", "error",
 }  # fmt: skip
 ERROR_KEYS = {"what", "why", "try"}
 
@@ -236,6 +236,16 @@ class Project(Place):
             given += ["-S", str(self.ssh_config)]
         return Running([*given, *args], cwd or self.folder, {**self.environment, **environment})
 
+    def type(self, line: str, code: int = 0) -> str:
+        """Run a line as an error tells to type it; what it says."""
+        path = f"{FAB.parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            line, shell=True, cwd=self.folder, env={**self.environment, "PATH": path}, timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, f"{line}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
     def deploy(
         self,
         *,
@@ -342,6 +352,55 @@ class Site:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
+class Service:
+    """A service on loopback that goes on with what it has loaded until it is told to load again.
+
+    GET /reload loads index.html of what is live, as it is now. GET /healthz: 503 where what it has loaded
+    says "bad". Its hook is for after_switch.
+    """
+
+    def __init__(self, deploy_to: Path) -> None:
+        self.page = deploy_to / "current/index.html"
+        self.loaded = ""
+        self.reloads = 0
+
+    def __enter__(self) -> Service:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/reload":
+                    service.loaded = service.page.read_text()
+                    service.reloads += 1
+                self.send_response(503 if "bad" in service.loaded and self.path == "/healthz" else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Quietly."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.base = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+        return self
+
+    @property
+    def hook(self) -> str:
+        """What reloads it."""
+        return f"curl -sf {self.base}/reload || wget -q -O /dev/null {self.base}/reload"
+
+    @property
+    def health(self) -> dict[str, object]:
+        """The section of the configuration."""
+        return {"url": f"{self.base}/healthz", "timeout": 1}
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
