@@ -311,7 +311,7 @@ t=${{t%.}}; t=${{t%
 }}
 # Whatever else stands there, with a newline in its name perhaps, is only counted.
 is_id() {{
-  case $1 in *[!0-9-]*|*-*-*|*-|*-0*|*-1) return 1 ;; esac
+  case $1 in *[!0-9-]*|*-*-*|*-|*-0*|*-1) return 1 ;; *-*) ;; ??????????????) return 0 ;; *) return 1 ;; esac
   i=${{1%-*}}
   case $i in ??????????????) ;; *) return 1 ;; esac
   case ${{1#"$i"}} in ???????????*) return 1 ;; esac
