@@ -161,3 +161,18 @@ def test_a_refused_subsystem() -> None:
     channel.event_ready = False
     with pytest.raises(paramiko.SSHException, match="refuses the subsystem"):
         SftpSession(channel, 1.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "said, why",
+    [
+        (packet(101, struct.pack(">II", 7, 0)), "which was not sent"),
+        (packet(102, struct.pack(">II", 1, 9) + b"short"), "shorter than it says"),
+        (packet(105, struct.pack(">II", 1, 5) + b"short"), "an answer of type 105 where 102 is due"),
+        (packet(101, struct.pack(">I", 1)), "shorter than it says"),
+    ],
+)
+def test_why_it_is_no_answer(said: bytes, why: str) -> None:
+    session = SftpSession(Channel(VERSION + said), 1.0)  # type: ignore[arg-type]
+    with pytest.raises(NotSftp, match=why):
+        session.ask(11, "/path").handle()
