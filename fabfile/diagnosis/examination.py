@@ -18,8 +18,9 @@ from ..release.state import State
 from ..remote.bare import Said, execute
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
+from ..remote.request import Request
 from ..remote.sftp_session import SftpSession
-from ..remote.shell import ENGLISH, quote
+from ..remote.shell import quote
 from ..settings import Settings
 from ..settings.model import Keepalive
 from .finding import CATALOGUE, Finding, Fix, IdleLife, Status
@@ -187,10 +188,10 @@ class Examination:
         self, text: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None
     ) -> dict[str, list[str]]:
         """Run a script that prints `key TAB value` lines; the values by key."""
-        mark = secrets.token_hex(6)
-        said = self.execute(f"exec sh -c {quote(f'printf %s {mark}; {ENGLISH}{text}')}", timeout, connection)
+        request = Request.of(text)
+        said = self.execute(request.text.decode(), timeout, connection)
         found: dict[str, list[str]] = {}
-        output = said.out.partition(mark.encode())[2].decode("utf-8", "surrogateescape")
+        output = said.out.partition(request.mark)[2].decode("utf-8", "surrogateescape")
         for line in output.splitlines():
             key, tab, value = line.partition("\t")
             if tab:
@@ -222,7 +223,7 @@ class Examination:
                 left = " ".join(
                     f"{quote(root)}{below}/{PROBE}{self.token}*" for below in ("", "/*", "/.switchover/*")
                 )
-                self.execute(f"exec sh -c {quote(f'rm -rf {quote(self.place)} {left}')}")
+                self.script(f"rm -rf {quote(self.place)} {left}")
         self.host.close()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ..remote.host import Host
-from ..remote.shell import ENGLISH, quote
+from ..remote.shell import quote
 from . import apply, proof, records, shared
 from .layout import Layout
 from .manifest import Manifest
@@ -46,14 +46,14 @@ def script(
         return f"rm -rf {quote(target)} && {copy(FLAGS[name])} && echo {name}"
 
     if mode in ("reflink", "hardlink"):
-        return f"{ENGLISH}{way(mode)}"
+        return way(mode)
     ways = []
     if mode != "full" and host.facts.cp_reflink:
         ways.append(f"{{ {_reflinks(own)}; }} && {{ {way('reflink')}; }} 2>/dev/null")
     ways.append(f"{{ {way('full')}; }}")
     # Called on a line of its own: `set -e` does nothing in a list of && and ||.
     first = f"{recycling}\nrecycled\n[ $? != 0 ] || {{ echo recycle; exit 0; }}" if recycling else ""
-    return "\n".join([ENGLISH, first, " || ".join(ways)])
+    return "\n".join([first, " || ".join(ways)])
 
 
 def mode_used(said: str) -> str:

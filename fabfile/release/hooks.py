@@ -75,7 +75,7 @@ def run(
         try:
             jobs.run(
                 f"{name}-{number}", script(command, folder, environment), f"`{command}`",
-                on_line=tell, repeatable=False,
+                on_line=tell, own_environment=True,
             )  # fmt: skip
         except (CommandFailed, CommandTimedOut, JobLost) as error:
             what = f"The {called or name} hook `{command}` failed."
@@ -115,7 +115,9 @@ done
 printf '%s' "$got"
 exit 1
 """
-    result = host.shell.run(script, what="The health check", timeout=2 * timeout + 30, check=False)
+    result = host.shell.run(
+        script, what="The health check", timeout=2 * timeout + 30, check=False, secret=True
+    )
     if result.status:
         said = result.text.strip() or "no answer"
         raise HealthCheckFailed(

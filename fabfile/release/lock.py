@@ -26,7 +26,7 @@ from pathlib import Path
 from ..errors import HostNotReady, Locked, SwitchoverError
 from ..remote.answers import decimal, json_object, not_understood, plain
 from ..remote.host import Host, write_file
-from ..remote.jobs import ALIVE
+from ..remote.job_scripts import PROCESS
 from ..remote.shell import Part, Result, failed, quote
 from .layout import Layout
 from .state import not_ours
@@ -263,7 +263,7 @@ def _open_to_others(layout: Layout) -> str:
 # Whether the lock $top has run out: no sign of life for the lease's time, and no job that runs. A time that
 # is as far in the future is no sign of life either.
 _EXPIRED = f"""
-{ALIVE}
+{PROCESS}
 expired() {{
   limit={LEASE}; [ -f "$top/owner" ] || limit={UNSIGNED}
   last=$(stat -c %Y "$top/owner" 2>/dev/null || stat -c %Y "$top" 2>/dev/null) || return 1

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ..remote.answers import decimal, inside, not_understood
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.shell import LISTING, quote
 from .apply import batches
 from .manifest import Entry, Manifest
 
@@ -23,7 +23,7 @@ def observe(host: Host, directory: str, *, hashed: bool = False, without: tuple[
     something can't be read, AnswerNotUnderstood when that is not what was asked for.
     """
     mark, what = secrets.token_hex(8), f"Listing {directory}"
-    text = host.shell.run(_script(directory, mark, hashed, without), what=what).text
+    text = host.shell.run(_script(directory, mark, hashed, without), what=what, most=LISTING).text
     try:
         return _listed(text, mark)
     except ValueError as error:
@@ -36,7 +36,7 @@ def digests(host: Host, directory: str, paths: Iterable[str]) -> dict[str, str]:
     """
     asked, what = list(paths), "Reading back what was uploaded"
     commands = [f"cd {quote(directory)}", *batches("sha256sum --", asked)]
-    text = host.run_lines(commands, what).text
+    text = host.run_lines(commands, what, most=LISTING).text
     found = dict(_sums(text))
     if not found.keys() <= set(asked):
         raise not_understood(what, text)

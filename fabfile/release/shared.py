@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..remote.files import Seen
-from ..remote.shell import ENGLISH, quote
+from ..remote.shell import quote
 from .layout import Layout
 
 
@@ -31,7 +31,7 @@ def link(layout: Layout, release: str, dirs: Sequence[str], files: Sequence[str]
         kind = "dir" if path in dirs else "file"
         names = (f"{layout.shared}/{path}", f"{release}/{path}", f"{seeds}/{path}" if seeds else "")
         commands.append(" ".join(["link", kind, *(quote(name) for name in (*names, target(path)))]))
-    return "\n".join([ENGLISH, "set -e", *commands])
+    return "\n".join(["set -e", *commands])
 
 
 def paths_to_check(layout: Layout, release: str, dirs: Sequence[str], files: Sequence[str]) -> list[str]:

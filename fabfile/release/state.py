@@ -12,7 +12,7 @@ from ..errors import AnswerNotUnderstood, HostNotReady
 from ..remote.answers import decimal, inside, not_understood, sha256
 from ..remote.files import Space, parse_space
 from ..remote.host import Host
-from ..remote.shell import Part, Result, failed, quote
+from ..remote.shell import LISTING, Part, Result, failed, quote
 from . import remembered
 from .layout import OWN, RELEASE_ID, Layout
 from .manifest import ENTRIES, Known, Manifest, unescape
@@ -248,7 +248,7 @@ def read_manifest(host: Host, folder: str, like: Manifest | None = None) -> Know
     )
     limit = TEXT_LIMIT + 2 * TYPICAL * len(like or ())
     try:
-        data = host.shell.run(script, what="Reading the manifest").out
+        data = host.shell.run(script, what="Reading the manifest", most=LISTING).out
         if not data:
             return Known()
         doubt_text, _, text = (_unpacked(data, limit) if host.has("gzip") else data).partition(b"\x1e")

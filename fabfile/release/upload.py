@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..remote.host import Host
-from ..remote.shell import ENGLISH, quote
+from ..remote.shell import quote
 from . import apply, proof, remembered
 from .manifest import Difference, Entry, Known, Manifest, escape, header, line
 from .observe import observe
@@ -55,7 +55,7 @@ class Update:
     @property
     def script(self) -> str:
         """What puts the staged files and the manifest in their place. It may be run again after a cut."""
-        return "\n".join([ENGLISH, "set -e", *_commands(self)])
+        return "\n".join(["set -e", *_commands(self)])
 
 
 def stage(

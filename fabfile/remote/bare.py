@@ -17,8 +17,8 @@ from typing import Any
 import paramiko
 from paramiko.common import MSG_KEXINIT
 
+from .output import Drain
 from .sftp_session import PACKET_LIMIT
-from .shell import Drain
 
 GREETING_LIMIT = 8192  # bytes read before we give up on a greeting
 
@@ -40,7 +40,7 @@ class Said:
 
 
 def execute(transport: paramiko.Transport, command: str, timeout: float) -> Said:
-    """Run `command` just as it is given, at the longest `timeout` seconds.
+    """Run `command` just as it is given, at the longest `timeout` seconds and until it has said too much.
 
     Raises paramiko.ChannelException (the server opens no session), SSHException, EOFError, OSError.
     """
@@ -54,9 +54,9 @@ def execute(transport: paramiko.Transport, command: str, timeout: float) -> Said
         channel.shutdown_write()
     for event in (drains[0].ended, drains[1].ended, channel.status_event):
         event.wait(max(0.0, started + timeout - time.monotonic()))
-    ended = drains[0].ended.is_set()
+    ended = drains[0].ended.is_set() and not any(drain.error for drain in drains)
     channel.close()
-    out, err = (bytes(drain.data) for drain in drains)
+    out, err = (drain.data for drain in drains)
     return Said(channel.exit_status, out, err, time.monotonic() - started, ended)
 
 

@@ -25,7 +25,7 @@ from .client import Client, ProxyCommand
 from .failures import explain, worth_another
 from .host_keys import HostKeys
 from .identities import Ways
-from .sessions import Sessions
+from .sessions import ENOUGH, Sessions
 from .watchdog import Watchdog
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     on_note: Callable[[str, str], None] | None = None  # is given a level, info or warn, and a text
     keys: HostKeys = None  # type: ignore[assignment]
     _tokens: Mapping[str, str] = {}
+    on_scarce: Callable[[int], None] = staticmethod(lambda allowed: None)  # see Sessions
     _opening: Any = None
     _given: Any = None
     _watchdog: Watchdog | None = None
@@ -153,7 +154,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             keepalive = self.rules.keepalive
             self._watchdog = Watchdog(self.transport, keepalive.interval, keepalive.count)
             self._watchdog.start()
-            self._sessions = Sessions(self.transport)
+            known = self._sessions.allowed if self._sessions else None
+            enough = ENOUGH if self.rules.sftp == "auto" else ENOUGH - 1
+            self._sessions = Sessions(
+                self.transport, enough=enough, allowed=known, on_scarce=lambda n: self.on_scarce(n)
+            )
 
     def open_gateway(self) -> Any:
         """See Fabric's, which runs a ProxyCommand without a shell and waits for a jump host without end."""
@@ -166,11 +171,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.rules.connect_timeout
         )
 
-    def create_session(self) -> paramiko.Channel:
-        """An open session channel. Raises what paramiko raises where the server opens none."""
+    def create_session(self, *, optional: bool = False) -> paramiko.Channel:
+        """An open session channel; see Sessions.take. Raises what paramiko raises where there is none."""
         self.open()
         assert self._sessions is not None
-        return self._sessions.take()
+        return self._sessions.take(optional=optional)
 
     def close(self) -> None:
         """Close for good. Never raises, never waits for the peer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -10,11 +12,12 @@ from typing import Any
 import fabric
 
 from ..background import background
-from ..errors import HostNotReady
+from ..errors import CommandFailed, FilesError, HostNotReady
 from ..events import Listener, Note, silent
 from ..settings import Ssh
 from .connection import Connection
 from .files import Files
+from .output import ANSWER
 from .shell import Part, Result, Shell, quote
 
 # Programs that change what a deployment can do. The plain POSIX ones are taken for granted.
@@ -61,6 +64,15 @@ class Host:
             "warn", f"reconnected after {seconds:.1f} s: {cause}"
         )
         connection.on_note = self.note
+        connection.on_scarce = self._go_without_sftp
+
+    def _go_without_sftp(self, _: int) -> None:
+        """Give SFTP's session to the commands; where it is required, the next check says that it is gone."""
+        # Without the number: a session that is just ending on the server counts there, and not here.
+        why = "the server refuses further sessions on one connection (MaxSessions), and commands need them"
+        with contextlib.suppress(FilesError):
+            self.files.fall_back(why)
+        self.files.close()
 
     def connect_ahead(self) -> None:
         """Begin to connect; connect() is told how that went."""
@@ -106,19 +118,13 @@ class Host:
                 f"{self.name} has no `{program}`.", why, f"Install {program} there, or see the host's PATH."
             )
 
-    def run_lines(self, commands: Iterable[str], what: str, guard: str = "") -> Result:
-        """Run a script of any length, as standard input of one sh: all of it or, if it is cut, nothing.
+    def run_lines(self, commands: Iterable[str], what: str, guard: str = "", *, most: int = ANSWER) -> Result:
+        """Run a script of any length, up to the first command that fails; of one that is cut, nothing.
 
-        guard: a script run before it, as an argument; when it fails nothing else runs.
+        guard: a script run before it; when it fails nothing else runs. most: see Shell.run.
         """
-        body = "\n".join(commands).encode("utf-8", "surrogateescape")
-        # sh reads to the closing brace before it starts, so half a script is a syntax error, not half a job.
-        program = b"{ set -e\n" + body + b"\n:\n}\n"
-
-        def blocks() -> Iterable[bytes]:
-            return (program[i : i + 65536] for i in range(0, len(program), 65536))
-
-        return self.shell.run(f"{guard}sh -s", stdin=blocks, what=what)
+        script = "\n".join([f"{guard}set -e", *commands, ":"])
+        return self.shell.run(script, what=what, most=most)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -150,20 +156,48 @@ for p in {" ".join(PROGRAMS)}; do command -v "$p" >/dev/null 2>&1 && printf 'pro
 cp --help 2>&1 | grep -q -- --reflink && printf 'cp_reflink\\t1\\n'
 mv --help 2>&1 | grep -q -- '-T' && printf 'mv_no_target\\t1\\n'
 find / -maxdepth 0 -printf '%C@' >/dev/null 2>&1 && printf 'find_printf\\t1\\n'
-printf 'cores\\t%s\\n' "$(nproc 2>/dev/null)"
-:
+printf 'cores\\t%s\\n' "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
+printf 'end\\t\\n'
 """
+
+CORES = 64  # what a copy is divided among at most
+
+# What each row may say. Names are shown, and the user's is part of a hint.
+_ROWS = {
+    "user": re.compile(r"[\w.@+\\\\ -]{1,128}\$?"),
+    "machine": re.compile(r"[\w.: -]{1,255}"),
+    "program": re.compile("|".join(PROGRAMS)),
+    "cp_reflink": re.compile("1"),
+    "mv_no_target": re.compile("1"),
+    "find_printf": re.compile("1"),
+    "cores": re.compile("[1-9][0-9]{0,5}"),
+    "end": re.compile(""),
+}
 
 
 def _parse(text: str) -> Facts:
-    rows = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
-    said = dict(rows)
+    """Raises CommandFailed for anything but what the script prints."""
+    rows = [line.partition("\t") for line in text.splitlines()]
+    for key, tab, value in rows:
+        if not tab or key not in _ROWS or not _ROWS[key].fullmatch(value):
+            raise _not_understood(f"{key}{tab}{value}")
+    said = {key: value for key, _, value in rows}
+    if missing := {"user", "machine", "cores", "end"} - said.keys():
+        raise _not_understood(f"nothing about {', '.join(sorted(missing))}")
     return Facts(
-        said.get("user", "?"),
-        said.get("machine", "?"),
-        frozenset(value for key, value in rows if key == "program"),
+        said["user"],
+        said["machine"],
+        frozenset(value for key, _, value in rows if key == "program"),
         "cp_reflink" in said,
         "mv_no_target" in said,
         "find_printf" in said,
-        int(said.get("cores") or 1),
+        min(int(said["cores"]), CORES),
+    )
+
+
+def _not_understood(said: str) -> CommandFailed:
+    return CommandFailed(
+        "The host's answer about itself was not understood.",
+        f"it said: {said[:200]!r}",
+        "See what `id -un`, `hostname` and `getconf _NPROCESSORS_ONLN` print there.",
     )

@@ -1,26 +1,27 @@
 """Jobs: work on the host that does not need our connection.
 
-A job is a directory: `script`, `log` (what it prints), `process` (who runs it) and `status` (its exit
-status, written by temp + rename). `process` is a symlink whose target is pid, start time and boot: made in
-one step, it is the claim. So a job runs once, however often it is asked for: of several runners one gets
-the claim, and whoever asks again attaches to it and reads on from the byte it had.
+A job is a directory (0700, its files 0600): `script`, `log` (what it prints), `process` (who runs it),
+`status` (its exit status, written by temp + rename), and `environment` (the account's own, for hooks).
+`process` is a symlink whose target is pid, start time and boot: made in one step, it is the claim. So a job
+runs once, however often it is asked for: of several runners one gets the claim, and whoever asks again
+attaches to it and reads on from the byte it had. A process is signalled only while these
+three prove that it is the job's.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from ..errors import CommandTimedOut, JobLost
-from .shell import Batch, Ended, Lines, Part, Result, Shell, blocks, failed, quote
+from ..errors import CommandFailed, CommandTimedOut, JobLost
+from .job_scripts import CANCEL, FOLLOW, PROCESS, RUNNER
+from .output import ANSWER, Kept, Lines
+from .shell import Batch, Ended, Part, Result, Shell, failed, quote
 
-LOST = 251  # exit status of our follower where a job is gone without having ended
 FOR_EVER = 10**7  # seconds; for a job that ends by itself
-UNSTARTED = 10  # seconds after which a job that nobody has claimed counts as lost
-END = "# end of script"
-LATE = "switchover: the deadline has passed"
+STRAY = re.compile(r"^stray\t([A-Za-z0-9][A-Za-z0-9_.-]{0,200})$", re.M)
 
 
 class Jobs:
@@ -43,22 +44,26 @@ class Jobs:
         on_block: Callable[[bytes], None] | None = None,
         repeatable: bool = True,
         check: bool = True,
+        own_environment: bool = False,
     ) -> Result:
         """Run `script` as the job `name`; see run(). Where the host kills what is detached, a
         `repeatable` one is run again attached, and `tell` is told.
         """
         place = self.place(name, script)
         try:
-            return run(self.shell, place, self.guard + script, what=what, guard=self.guard,
-                       on_line=on_line, on_block=on_block, check=check)  # fmt: skip
+            return run(self.shell, place, self._guarded(script, own_environment), what=what, guard=self.guard,
+                       on_line=on_line, on_block=on_block, check=check,
+                       own_environment=own_environment)  # fmt: skip
         except JobLost as error:
-            if not repeatable:
+            if not repeatable or own_environment:
                 raise
             self.tell(f"{what} was killed on the host ({error.why}); it is run again, attached")
-        attached = f"{{ {script}\n}} 2>&1\n"
-        return self.shell.run(
-            f"{self.guard}sh -s", what=what, stdin=lambda: _blocks(attached), sink=on_block, check=check
-        )
+        attached = f"{self.guard}{{ {script}\n}} 2>&1\n"
+        return self.shell.run(attached, what=what, sink=on_block, check=check)
+
+    def _guarded(self, script: str, own_environment: bool) -> str:
+        """The guard is ours, and not for the account's environment; it has run when the job was started."""
+        return script if own_environment else self.guard + script
 
     def batch(
         self, name: str, parts: Sequence[Part], what: str, *, ended: Ended | None = None
@@ -80,19 +85,21 @@ class Jobs:
     def start(self, name: str, script: str, what: str) -> None:
         """Start a job and leave it to itself; it ends by its own, or with end()."""
         place = self.place(name, script)
-        _send(self.shell, place, self.guard, FOR_EVER, "exit 0", self.guard + script, what=what)
+        starting = _starting(place, self.guard, FOR_EVER, self.guard + script)
+        self.shell.run(f"{starting}exit 0", what=what)
 
     def settle(self) -> None:
         """Wait for jobs of an interrupted command that still run; forget those that did not end well."""
-        script = f"""{ALIVE}
+        script = f"""{PROCESS}
 for J in {quote(self.folder)}.*; do
   [ -d "$J" ] || continue
   n=0; while [ ! -f "$J/status" ] && alive && [ $n -lt {int(self.shell.timeout * 2)} ]; do
     sleep 0.5 2>/dev/null || sleep 1; n=$((n + 1)); [ $((n % 8)) != 0 ] || echo >&2
   done
+  if [ ! -f "$J/status" ] && alive; then echo "$J still runs, as process $pid" >&2; exit 1; fi
   [ "$(cat "$J/status" 2>/dev/null)" = 0 ] || rm -rf "$J"
 done"""
-        self.shell.run(script, what="Waiting for the interrupted jobs")
+        self.shell.run(self.guard + script, what="Waiting for the interrupted jobs")
 
     def end(self, between: str = ":") -> None:
         """End what still runs, run `between`, and remove all traces.
@@ -100,25 +107,40 @@ done"""
         As long as a job's directory is there it can't be started by a command of ours that comes late
         (from a session that was stopped, say); afterwards the guard has to be what prevents it.
         """
-        self.shell.run(self.guard + self.ending(between), what="Ending the jobs")
+        said = self.shell.run(self.guard + self.ending(between), what="Ending the jobs")
+        self._tell_strays(said.text)
 
     def ending(self, between: str = ":") -> str:
         """The script of end()."""
         pattern = f"{quote(self.folder)}.*"
-        return f"{_cancelled(pattern)}; {between}; rm -rf {pattern}"
+        return f"{_cancelled(pattern)}\n{between}\n{_removed(pattern)}"
 
     def end_others(self) -> None:
         """The same for the jobs of all other commands; only for whoever holds the lock."""
         base = self.folder.rpartition("/")[0]
-        loop = (
-            f'for J in {quote(base)}/*; do case $J in {quote(self.folder)}.*) ;; *) rm -rf "$J" ;; esac; done'
-        )
-        cancel = _cancelled(f"{quote(base)}/*", f"{quote(self.folder)}.*")
-        self.shell.run(f"{cancel}; {loop}", what="Ending abandoned jobs")
+        pattern, spared = f"{quote(base)}/*", f"{quote(self.folder)}.*"
+        script = f"{_cancelled(pattern, spared)}\n{_removed(pattern, spared)}"
+        said = self.shell.run(self.guard + script, what="Ending abandoned jobs")
+        self._tell_strays(said.text)
+
+    def _tell_strays(self, said: str) -> None:
+        for name in sorted(set(STRAY.findall(said))):
+            self.tell(
+                f"the job {name} does not say which process runs it: nothing was ended, and it is left there"
+            )
 
 
 def _cancelled(pattern: str, spared: str = "''") -> str:
-    return f"for J in {pattern}; do case $J in {spared}) ;; *) ( {_CANCEL} ) ;; esac; done"
+    return f"{CANCEL}\nfor J in {pattern}; do case $J in {spared}) ;; *) ( cancel ) ;; esac; done"
+
+
+def _removed(pattern: str, spared: str = "''") -> str:
+    """Removes the jobs, but for those that name no process that there can be."""
+    return (
+        f"for J in {pattern}; do case $J in {spared}) continue ;; esac; "
+        '{ [ -e "$J" ] || [ -L "$J" ]; } || continue; '
+        'if stray; then printf "stray\\t%s\\n" "${J##*/}"; else rm -rf "$J"; fi; done'
+    )
 
 
 def run(
@@ -132,195 +154,99 @@ def run(
     on_block: Callable[[bytes], None] | None = None,
     timeout: float | None = None,
     check: bool = True,
+    own_environment: bool = False,
 ) -> Result:
     """Start `script` as the job in `folder`, unless it was started before, and stay until it has ended.
 
     guard:   a script that must succeed before a job is started (not before it is attached to).
     on_line: receives each line it prints, stdout and stderr alike; on_block: its bytes, as they come.
     timeout: seconds after which the host itself ends the job and its children.
-    The Result's `out` is all that it printed. Raises CommandFailed, CommandTimedOut, ConnectionLost, and
-    JobLost where the job was killed from outside (a reboot; processes that don't survive a logout).
+    own_environment: run it as the account's own: with its environment, its umask, and in no argument list.
+    The Result's `out` is all that it printed, at most ANSWER bytes; with on_line, its end. Raises
+    CommandFailed, CommandTimedOut, ConnectionLost, and JobLost where the job was killed from outside (a
+    reboot; processes that don't survive a logout).
     """
     limit = shell.timeout if timeout is None else timeout
-    log = bytearray()
+    log, size = Kept(what, None if on_line else ANSWER), [0]
     lines = Lines(on_line) if on_line else None
 
     def receive(block: bytes) -> None:
-        log.extend(block)
+        size[0] += len(block)
+        log.feed(block)
         if lines:
             lines.feed(block)
         if on_block:
             on_block(block)
 
+    start = _starting(folder, guard, limit, script, own_environment)
+    mark = secrets.token_hex(8)
+
     def attach() -> Result:
         # The follower prints only what is new, so each attempt is a command of its own.
-        return _send(shell, folder, guard, limit, f"offset={len(log)}\n{_FOLLOW}", script, what=what,
-                     sink=receive, timeout=limit + 60, check=False, repeat=False)  # fmt: skip
+        follow = f"offset={size[0]}; first={mark[:8]}; second={mark[8:]}\n{FOLLOW}"
+        return shell.run(start + follow, what=what, sink=receive, most=None, timeout=limit + 60, check=False,
+                         repeat=False, secret=own_environment)  # fmt: skip
 
     result = shell.connection.persist(attach)
     if lines:
         lines.end()
-    return _judge(Result(result.status, bytes(log), result.err), what, limit, check)
+    return _judge(result, bytes(log.data), mark, what, limit, check)
 
 
-def _judge(result: Result, what: str, limit: float, check: bool) -> Result:
-    if result.status == LOST:
-        raise JobLost(
-            f"{what} was killed on the host before it ended.",
-            result.err.decode("utf-8", "replace").strip(),
-            "The host was restarted, or it ends processes at logout (systemd KillUserProcesses).",
-        )
-    if LATE.encode() in result.err:
+def _judge(result: Result, log: bytes, mark: str, what: str, limit: float, check: bool) -> Result:
+    """What became of the job, by what the follower says behind the mark that only it and we know."""
+    said = re.search(rb"^%s (ended|late|gone|unclaimed) ?([0-9]{1,3})?$" % mark.encode(), result.err, re.M)
+    how, status = (said[1], int(said[2] or 0)) if said else (b"", 0)
+    if how == b"late":
         raise CommandTimedOut(
             f"{what} did not end.",
             f"it was ended after {limit:g} s",
             "Raise ssh.command_timeout if it needs longer.",
         )
-    if check and result.status != 0:
-        # What it printed is all in the log; stderr is our follower's.
-        raise failed(what, Result(result.status, result.out or result.err, b""))
-    return result
+    if how in (b"gone", b"unclaimed"):
+        why = "its process is gone and left no status" if how == b"gone" else "it was never started"
+        raise JobLost(
+            f"{what} was killed on the host before it ended.",
+            why,
+            "The host was restarted, or it ends processes at logout (systemd KillUserProcesses).",
+        )
+    if how != b"ended" and result.status == 0:
+        raise CommandFailed(
+            f"{what}: the host did not say how it ended.",
+            f"its answer ends with: {result.last_lines() or '(nothing)'}",
+        )
+    # What it printed is all in the log; stderr is our follower's, and tells why there was nothing to follow.
+    ended = Result(status, log, b"") if how == b"ended" else Result(result.status, log, result.err)
+    if check and ended.status != 0:
+        raise failed(what, ended)
+    return ended
 
 
-def _blocks(script: str) -> Iterable[bytes]:
-    return blocks(f"{script}\n{END}\n")
-
-
-def _send(shell: Shell, folder: str, guard: str, limit: float, then: str, script: str, **how: Any) -> Result:
-    """Claim, start, and `then`: one command. The script is there whole before anything starts."""
-    upload = f"{folder}.{secrets.token_hex(4)}"
-
-    def start(take: str) -> str:
-        return f"""
-J={quote(folder)}; U={quote(upload)}
+def _starting(folder: str, guard: str, limit: float, script: str, own_environment: bool = False) -> str:
+    """Claims and starts the job, unless that was done before. The script is there whole before it runs."""
+    end = f"end-{secrets.token_hex(8)}"  # what no script can hold, since nobody knew it
+    fresh = quote(f"{folder}/script.{end}")
+    environment = ""
+    if own_environment:  # bash says SHELLOPTS and BASHOPTS, and does not take them
+        names = '"${BASH_VERSION:+/^export SHELLOPTS=/d; /^export BASHOPTS=/d}"'
+        take = f'sed {names} > {fresh}.env <<{end} && mv -f {fresh}.env "$J/environment" || exit 1'
+        environment = f"{take}\numask $account\n{end}"
+    return f"""
+J={quote(folder)}
 if [ ! -L "$J/process" ]; then
   {guard or ":"}
-  mkdir -p "$J" && {take} || exit 1
-  mv -f "$U" "$J/script" && : >> "$J/log" || exit 1
+  umask 077
+  mkdir -p "$J" && chmod 700 "$J" || exit 1
+{environment}
+cat > {fresh} <<'{end}' || exit 1
+{script}
+{end}
+  mv -f {fresh} "$J/script" && : >> "$J/log" && cd "$J" || exit 1
   if command -v setsid >/dev/null 2>&1; then
-    setsid sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &
+    setsid /bin/sh -c {quote(RUNNER)} sh {int(limit)} </dev/null >/dev/null 2>&1 &
   else
-    (trap '' HUP; sh -c {quote(_RUNNER)} sh "$J" {int(limit)} </dev/null >/dev/null 2>&1 &)
+    (trap '' HUP; /bin/sh -c {quote(RUNNER)} sh {int(limit)} </dev/null >/dev/null 2>&1 &)
   fi
+  cd /
 fi
-{then}
-"""
-
-    end = f"end-{upload[-8:]}"  # what no script can hold, since nobody knew it
-    alone = start(f"cat > \"$U\" <<'{end}' || exit 1\n{script}\n{end}\n:")
-    if shell.fits(alone):
-        return shell.run(alone, **how)
-    # A cut upload ends like a whole one; half a script must never run.
-    whole = f'[ "$(tail -n 1 "$U")" = {quote(END)} ]'
-    part = '{ rm -f "$U"; echo "the script came in part" >&2; exit 1; }'
-    return shell.run(start(f'cat > "$U" && {{ {whole} || {part}; }}'), stdin=lambda: _blocks(script), **how)
-
-
-# Who is to be signalled: the group $1 where setsid has made it one, else $2 and all below it. To be noted
-# before the first signal, since what has lost its parent can't be found any more.
-_FAMILY = r"""
-family() {
-  # Not `kill -0 -- -PID`: dash and BusyBox don't know it.
-  if kill -0 "-$1" 2>/dev/null; then echo "-$1"; return; fi
-  ps -A -o ppid= -o pid= 2>/dev/null | awk -v top="$2" '
-    { parent[$2] = $1 }
-    END { for (p in parent) { q = p; while (q != top && q in parent) q = parent[q]; if (q == top) print p } }'
-}
-"""
-
-# Runs a job: $1 is its directory, $2 its deadline in seconds. The trap keeps it alive when all its processes
-# are ended together, to write down how the job ended.
-_RUNNER = rf"""
-{_FAMILY}
-J=$1
-unset LC_ALL
-[ -r "/proc/$$/stat" ] && start=$(sed 's/.*) //' "/proc/$$/stat" | cut -d ' ' -f 20)
-boot=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)
-ln -s "$$ ${{start:-0}} $boot" "$J/process" 2>/dev/null || exit 0
-trap : TERM HUP INT
-head -c 8192 /dev/zero > "$J/room" 2>/dev/null
-sh "$J/script" > "$J/log" 2>&1 < /dev/null &
-child=$!
-(
-  trap : TERM HUP INT
-  n=0; while [ $n -lt "$2" ]; do
-    [ ! -f "$J/status" ] && [ -d "$J" ] || exit 0
-    sleep 1; n=$((n + 1))
-  done
-  : > "$J/late"; all=$(family $$ $child); kill -TERM $all; sleep 5
-  [ -f "$J/status" ] || {{ echo 137 > "$J/status.new" && mv "$J/status.new" "$J/status"; }}
-  kill -KILL $all
-) &
-watch=$!
-wait $child; status=$?
-while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
-# On a full disk a job can't say why it failed, nor could we write down that it did, but for the room we kept.
-rm -f "$J/room"
-why=; [ $status = 0 ] || why=$(LC_ALL=C head -c 65536 /dev/zero 2>&1 > "$J/room")
-rm -f "$J/room"; [ -z "$why" ] || echo "$why" >> "$J/log"
-echo $status > "$J/status.new" && mv "$J/status.new" "$J/status"
-[ -f "$J/late" ] || kill -KILL $watch 2>/dev/null
-:
-"""
-
-# Whether the process of the job in $J lives: 0 yes, 1 no, 2 none was written down.
-ALIVE = r"""
-alive() {
-  pid=$(readlink "$J/process") || return 2
-  start=${pid#* }; boot=${start#* }; start=${start%% *}; pid=${pid%% *}
-  if [ -r "/proc/$pid/stat" ]; then
-    # State and start time; a zombie is dead, and in a container without init it stays.
-    set -- $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null)
-    case $1 in Z|X) return 1 ;; esac
-    [ "${20}" = "$start" ] || return 1
-    [ "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null || echo 0)" = "$boot" ]
-  elif [ -d /proc/self ]; then return 1
-  else kill -0 "$pid" 2>/dev/null; fi
-}
-"""
-
-# Prints the log from $offset on until there is a status, and exits with it. Liveness is judged before the
-# status is looked for, so a job that ends in between is not taken for a lost one. A newline on stderr now
-# and then is traffic on this channel, which sshd's ChannelTimeout wants to see.
-_FOLLOW = rf"""
-{ALIVE}
-tell() {{
-  size=$( (wc -c < "$J/log") 2>/dev/null || echo 0)
-  if [ "$size" -gt "$offset" ]; then
-    tail -c "+$((offset + 1))" "$J/log" | head -c "$((size - offset))"
-    offset=$size
-  fi
-}}
-turns=0
-# Most jobs are short, and their end is what is waited for.
-while [ ! -f "$J/status" ] && [ $turns -lt 30 ] && sleep 0.01 2>/dev/null; do turns=$((turns + 1)); done
-turns=0
-while :; do
-  alive; living=$?
-  if [ -f "$J/status" ]; then
-    tell
-    [ ! -f "$J/late" ] || echo {quote(LATE)} >&2
-    exit "$(cat "$J/status")"
-  fi
-  tell
-  if [ $living = 1 ]; then echo "process $pid is gone and left no status" >&2; exit {LOST}; fi
-  if [ $living = 2 ] && [ $turns -gt {UNSTARTED * 5} ]; then echo "it was never started" >&2; exit {LOST}; fi
-  turns=$((turns + 1))
-  [ $((turns % 4)) != 0 ] || echo >&2
-  if [ $turns -lt 10 ]; then sleep 0.05 2>/dev/null || sleep 1; else sleep 0.2 2>/dev/null || sleep 1; fi
-done
-"""
-
-
-# Ends the job in $J and its children; they get 5 s before they are killed.
-_CANCEL = rf"""
-  {_FAMILY}
-  [ -L "$J/process" ] && [ ! -f "$J/status" ] || exit 0
-  pid=$(readlink "$J/process"); pid=${{pid%% *}}; all=$(family "$pid" "$pid")
-  kill -TERM $all 2>/dev/null
-  n=0; while kill -0 $all 2>/dev/null && [ $n -lt 25 ]; do
-    sleep 0.2 2>/dev/null || sleep 1; n=$((n + 1))
-  done
-  kill -KILL $all 2>/dev/null
-  :
 """

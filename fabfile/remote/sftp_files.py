@@ -87,7 +87,9 @@ class SftpFiles:
             raise self._absent
         started = time.monotonic()
         try:
-            session = SftpSession(self.connection.create_session(), min(OPENED_WITHIN, self._patience))
+            session = SftpSession(
+                self.connection.create_session(optional=True), min(OPENED_WITHIN, self._patience)
+            )
         except (*LINK_ERRORS, NotSftp) as error:
             if not self.connection.still_alive():
                 raise LinkLost("The connection died.", self.connection.why_dead()) from error

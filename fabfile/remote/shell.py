@@ -1,34 +1,37 @@
 """The SSH side: commands that change the host.
 
-Every command is one POSIX sh script. A script travels as the one argument of `sh -c`, whatever the
-account's login shell is, and data travels on its standard input.
+Every command is one POSIX sh script. It travels in the exec request (see `request`), or, where it is too long
+for that or secret, on standard input; data for it travels on standard input too.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import hashlib
 import re
-import secrets
 import shlex
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import paramiko
 
 from ..errors import CommandFailed, CommandTimedOut, LinkLost, classify
 from .connection import LINK_ERRORS, Connection
-from .sessions import request
+from .output import ANSWER, Drain
+from .request import FROM_STDIN, Request, whole
+from .sessions import refused, request
 
 LAST_LINES = 12  # of a failed command's output, shown to the user
-ENGLISH = "LC_ALL=C; export LC_ALL; "  # messages that can be understood here; hooks keep the account's own
+LISTING = 128 << 20  # bytes; what tells of each path of a large tree
 REST = 5.0  # seconds for a closed channel's last bytes
-COMMAND = 24_000  # bytes; RFC 4253, 6.1: packets of 32768 must pass
-LONG_COMMAND = 100_000  # bytes; OpenSSH takes packets of 256 KiB, and Linux arguments of 128 KiB
+# Bytes of an exec request. Dropbear hangs up at one over 9,000; OpenSSH takes packets of 256 KiB, and Linux
+# arguments of 128 KiB.
+SHORT, LONG = 8_500, 100_000
 POLL = 0.5  # seconds between looks at the deadline while nothing moves
+STARTS_WITHIN = 120.0  # seconds for the login, its start-up files, and /bin/sh
+NUDGE = 2.0  # seconds after which a start-up file may be waiting for a line
 
 
 def quote(text: str) -> str:
@@ -82,6 +85,7 @@ class Batch:
         text = "\0".join(part.script for part in parts).encode("utf-8", "surrogateescape")
         # The same for the same scripts: a job is known by its script.
         self.mark = hashlib.sha256(text).hexdigest()[:24]
+        self._half = self.mark[:12], self.mark[12:]
         self._told = 0
         self._seen = b""
 
@@ -90,7 +94,8 @@ class Batch:
         """All parts in turn, each in a shell of its own. The first needed one that fails ends it."""
         lines = []
         for part in self.parts:
-            lines.append(f"(\n{part.script}\n) </dev/null; s=$?; printf '%s %s;' {self.mark} $s")
+            end = f"printf '%s%s %s;' {self._half[0]} {self._half[1]} $s"
+            lines.append(f"(\n{part.script}\n) </dev/null; s=$?; {end}")
             if part.needed:
                 lines.append('[ "$s" = 0 ] || exit "$s"')
         return "\n".join([*lines, ":"])
@@ -98,7 +103,7 @@ class Batch:
     def feed(self, block: bytes) -> None:
         """Look for ends in the output as it comes."""
         self._seen += block
-        while self.ended and (found := re.search(self._end, self._seen)):
+        while self.ended and self._told < len(self.parts) and (found := re.search(self._end, self._seen)):
             said, self._seen = self._seen[: found.start()], self._seen[found.end() :]
             if int(found[1]) == 0 or not self.parts[self._told].needed:
                 self.ended(self._told, said)
@@ -106,7 +111,7 @@ class Batch:
 
     @property
     def _end(self) -> bytes:
-        return self.mark.encode() + rb" (\d+);"
+        return self.mark.encode() + rb" (\d{1,3});"
 
     def read(self, result: Result) -> list[Result]:
         """What each part left; stderr is that of all. Raises CommandFailed for the needed one that failed."""
@@ -116,7 +121,7 @@ class Batch:
         for part, left in zip(self.parts, results, strict=False):
             if part.needed and left.status != 0:
                 raise failed(part.what, left)
-        if result.status != 0 or len(results) < len(self.parts):
+        if result.status != 0 or len(results) != len(self.parts):
             what = self.parts[min(len(results), len(self.parts) - 1)].what
             raise failed(what, Result(result.status, pieces[-1], result.err))
         return results
@@ -148,23 +153,37 @@ class Shell:
         what: str = "A command on the host",
         stdin: Callable[[], Iterable[bytes]] | None = None,
         sink: Callable[[bytes], None] | None = None,
+        most: int | None = ANSWER,
         timeout: float | None = None,
         check: bool = True,
         repeat: bool = True,
+        secret: bool = False,
     ) -> Result:
-        """Run `script`; it must be safe to run twice unless `repeat` is False.
+        """Run `script`; it must be safe to run twice unless `repeat` is False. It runs in / with umask 022,
+        in English, and with nothing of the account's environment that could change what it does.
 
         what:    names the command in errors: "Copying the cache to the release".
         stdin:   called afresh for each attempt, gives the blocks to send.
         sink:    receives stdout as it comes.
+        most:    bytes of stdout that are kept, and more is an error; None: any length, and its end is kept.
         timeout: seconds without an end (counted anew while data moves); the default is ssh.command_timeout.
+        secret:  nothing of it may stand in an argument list. (Not together with stdin.)
 
-        Raises CommandFailed (status not 0, with `check`), CommandTimedOut, ConnectionLost, LinkLost.
+        Raises CommandFailed (status not 0, with `check`; an answer that is none), CommandTimedOut,
+        ConnectionLost, LinkLost.
         """
         limit = self.timeout if timeout is None else timeout
+        as_data = stdin is None and (secret or not self.fits(script))
+
+        sent, data = (FROM_STDIN, lambda: blocks(whole(script))) if as_data else (script, stdin)
 
         def once() -> Result:
-            return _Execution(self.connection, ENGLISH + script, sink, limit, what).finish(stdin)
+            for wait in (0.1, 0.4):  # a server that can't start a process just now says the same
+                try:
+                    return _Execution(self.connection, sent, sink, limit, what, most).finish(data)
+                except _Refused:
+                    self.connection.pause(wait)
+            return _Execution(self.connection, sent, sink, limit, what, most).finish(data)
 
         result = self.connection.persist(once, repeat=repeat)
         if check and result.status != 0:
@@ -172,39 +191,37 @@ class Shell:
         return result
 
     def fits(self, script: str) -> bool:
-        """Whether a script can travel as the command itself. On standard input it costs a round trip more:
-        OpenSSH opens a session's window only when its command has started.
+        """Whether a script can travel in the request. On standard input it costs a round trip more: OpenSSH
+        opens a session's window only when its command has started.
         """
         transport = self.connection.transport
-        limit = LONG_COMMAND if transport and "OpenSSH" in transport.remote_version else COMMAND
-        return len(quote(script).encode("utf-8", "surrogateescape")) < limit
+        limit = LONG if transport and "OpenSSH" in transport.remote_version else SHORT
+        return len(script) < limit and len(Request.of(script, takes_data=True).text) < limit
 
-    def batch(self, parts: Sequence[Part], *, guard: str = "", ended: Ended | None = None) -> list[Result]:
+    def batch(
+        self, parts: Sequence[Part], *, guard: str = "", ended: Ended | None = None, most: int = ANSWER
+    ) -> list[Result]:
         """Run `parts` in one round trip, however long they are; what each of them left. They must be safe to
-        run twice. guard: a script run before all; when it fails nothing else runs.
+        run twice. guard: a script run before all; when it fails nothing else runs. most: as in run().
 
         Raises CommandFailed for the first needed part that failed, and what run() raises.
         """
         batch = Batch(parts, ended)
         sink = batch.feed if ended else None
-        if self.fits(batch.script):
-            result = self.run(guard + batch.script, what=parts[0].what, sink=sink, check=False)
-        else:
-            script = f"{{ {batch.script}\n}}\n"
-            result = self.run(
-                f"{guard}sh -s", what=parts[0].what, stdin=lambda: blocks(script), sink=sink, check=False
-            )
-        return batch.read(result)
+        what = parts[0].what
+        return batch.read(self.run(guard + batch.script, what=what, sink=sink, most=most, check=False))
 
 
-def blocks(script: str) -> Iterable[bytes]:
-    """A script as it is sent."""
-    data = script.encode("utf-8", "surrogateescape")
+def blocks(data: bytes) -> Iterator[bytes]:
+    """Data as it is sent."""
     return (data[i : i + 65536] for i in range(0, len(data), 65536))
 
 
 class _Execution:
     """One script on one channel."""
+
+    out: Drain
+    err: Drain
 
     def __init__(
         self,
@@ -213,26 +230,37 @@ class _Execution:
         sink: Callable[[bytes], None] | None,
         limit: float,
         what: str,
+        most: int | None,
     ) -> None:
         self.connection = connection
+        self.script = script
         self.limit = limit
         self.what = what
         self.sink = sink
-        self.touched = time.monotonic()
-        self.drains: tuple[Drain, ...] = ()
-        # Whatever an rc file prints comes before the marker, and is dropped with it.
-        self.marker = secrets.token_hex(8).encode()
-        self.command = f"exec sh -c {quote(f'printf %s {self.marker.decode()}; ' + script)}"
+        self.most = most
+        self.touched = self.begun = time.monotonic()
 
     def finish(self, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
+        """Run it to its end."""
+        asked = Request.of(self.script, takes_data=stdin is not None)
         try:
             channel = self.connection.create_session()
+            drains: tuple[Drain, ...] = ()
             try:
-                return self._talk(channel, stdin)
+                channel.settimeout(POLL)
+                request(channel, "exec", asked.text)
+                self.out = Drain(
+                    channel.recv, what=self.what, marker=asked.mark, sink=self._moved, most=self.most
+                )
+                self.err = Drain(
+                    channel.recv_stderr, what=self.what, marker=asked.err_mark, most=None, total=ANSWER
+                )
+                drains = (self.out, self.err)
+                return self._talk(channel, asked, stdin)
             finally:
                 channel.close()
                 # What comes late must not reach a sink that has gone on to the next attempt.
-                for drain in self.drains:
+                for drain in drains:
                     drain.ended.wait(REST)
         except LINK_ERRORS as error:
             if isinstance(error, paramiko.ChannelException):
@@ -243,27 +271,35 @@ class _Execution:
                 why = self.connection.why_dead()
             raise LinkLost("The connection died.", why) from error
 
-    def _talk(self, channel: paramiko.Channel, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
-        channel.settimeout(POLL)
-        request(channel, "exec", self.command.encode("utf-8", "surrogateescape"))
-        out = Drain(channel.recv, self._moved, self.marker)
-        err = Drain(channel.recv_stderr)
-        self.drains = (out, err)
+    def _talk(
+        self, channel: paramiko.Channel, asked: Request, stdin: Callable[[], Iterable[bytes]] | None
+    ) -> Result:
+        self.touched = self.begun = time.monotonic()
         if stdin:
-            self._feed(channel, stdin())
+            self._await_start(channel)
+            if self.out.marked:
+                self._feed(channel, chain([asked.sync], stdin()))
         with contextlib.suppress(OSError):
             channel.shutdown_write()
-        for drain in (out, err):
-            while not drain.ended.wait(POLL):
-                self._watch_time(channel)
-        while not channel.status_event.wait(POLL) and self.connection.alive:
-            self._watch_time(channel)
-        return self._result(channel.exit_status, out, err)
+        for event in (self.out.ended, self.err.ended, channel.status_event):
+            while not event.wait(POLL) and (event is not channel.status_event or self.connection.alive):
+                self._watch(channel)
+        self._raise_error()
+        return self._result(channel)
 
     def _moved(self, block: bytes) -> None:
         self.touched = time.monotonic()
         if self.sink:
             self.sink(block)
+
+    def _await_start(self, channel: paramiko.Channel) -> None:
+        """Wait until the script has begun: until then a start-up file may read what is sent. One that waits
+        for a line gets empty ones, which the script passes over.
+        """
+        while not self.out.started.wait(NUDGE):
+            self._watch(channel)
+            with contextlib.suppress(OSError):
+                channel.send(b"\n")
 
     def _feed(self, channel: paramiko.Channel, blocks: Iterable[bytes]) -> None:
         for block in blocks:
@@ -276,32 +312,48 @@ class _Execution:
                     view = view[channel.send(view) :]
                     self.touched = time.monotonic()
                 except TimeoutError:
-                    self._watch_time(channel)
+                    self._watch(channel)
                 except OSError:
                     return
 
-    def _watch_time(self, channel: paramiko.Channel) -> None:
+    def _watch(self, channel: paramiko.Channel) -> None:
+        """Raise what must end the waiting."""
         self.connection.stop_if_interrupted()
-        if time.monotonic() - self.touched > self.limit:
-            channel.close()
+        self._raise_error()
+        now = time.monotonic()
+        if not self.out.started.is_set() and now - self.begun > min(STARTS_WITHIN, self.limit):
+            said = _shown(bytes(self.err.noise) or bytes(self.out.noise))
+            raise CommandTimedOut(
+                f"{self.what} did not start.",
+                f"the login has run none of our commands within {now - self.begun:.0f} s; it said: {said}",
+                "A start-up file of the account (.bashrc, .zshenv, .cshrc, …) may wait for input, or for a "
+                "server: let it end at once where there is no terminal.",
+            )
+        if now - self.touched > self.limit:
             raise CommandTimedOut(
                 f"{self.what} did not end.",
                 f"no end after {self.limit:g} s",
                 "Raise ssh.command_timeout if it needs longer, else see on the host what it waits for.",
             )
 
-    def _result(self, status: int, out: Drain, err: Drain) -> Result:
+    def _raise_error(self) -> None:
+        for drain in (self.out, self.err):
+            if drain.error:
+                raise drain.error
+
+    def _result(self, channel: paramiko.Channel) -> Result:
+        status = channel.exit_status
+        if self.out.marked and status != -1:
+            return Result(status, self.out.data, self.err.data)
         if status == -1:  # paramiko's word for "no exit status came"
+            if refused(channel) and self.connection.alive:
+                raise _Refused(
+                    "The server runs no commands for this account.",
+                    "it refused the request to run one",
+                    _SHELL,
+                )
             raise LinkLost("The session ended without an exit status.", self._no_status())
-        before, marker, after = bytes(out.data).partition(self.marker)
-        if marker:
-            return Result(status, after, bytes(err.data))
-        said = (bytes(err.data) or before).decode("utf-8", "replace").strip()[:500]
-        raise CommandFailed(
-            "The host ran something else than the command it was given.",
-            f"exit status {status}, and it said: {said or '(nothing)'}",
-            "The account may be restricted, have a forced command, or be for SFTP only: it needs a shell.",
-        )
+        raise _not_ours(status, bytes(self.err.noise) + self.err.data, bytes(self.out.noise))
 
     def _no_status(self) -> str:
         if not self.connection.alive:
@@ -309,66 +361,31 @@ class _Execution:
         return "the server closed the session's channel, or the shell was killed by a signal"
 
 
-class Lines:
-    """Cuts a stream of bytes into lines of text; a character may come in two pieces."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell = tell
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.partial = ""
-
-    def feed(self, block: bytes) -> None:
-        """Tell each line that is complete now."""
-        *lines, self.partial = (self.partial + self.decoder.decode(block)).split("\n")
-        for line in lines:
-            self.tell(line.rstrip("\r"))
-
-    def end(self) -> None:
-        """Tell what has no newline behind it."""
-        if self.partial:
-            self.tell(self.partial)
-        self.partial = ""
+# What login shells that run nothing of ours say, in lower case.
+_RESTRICTED = ("restricted", "not allowed", "forbidden", "permission denied")
+_NO_LOGIN = ("not available", "nologin")
 
 
-class Drain:
-    """Reads one stream of a channel to its end, in a thread of its own.
+_SHELL = "The account may be restricted, have a forced command, or be for SFTP only: it needs a shell."
 
-    sink: receives each block as it comes, from behind `marker` on.
-    """
 
-    def __init__(
-        self, read: Callable[[int], bytes], sink: Callable[[bytes], None] | None = None, marker: bytes = b""
-    ) -> None:
-        self.read = read
-        self.sink = sink
-        self.marker = marker
-        self.data = bytearray()
-        self.ended = threading.Event()
-        threading.Thread(target=self._drain, daemon=True).start()
+class _Refused(CommandFailed):
+    """The server refused to run a command at all."""
 
-    def _drain(self) -> None:
-        try:
-            while True:
-                try:
-                    block = self.read(1 << 16)
-                except TimeoutError:
-                    continue
-                if not block:
-                    break
-                self._take(block)
-        except LINK_ERRORS:
-            pass  # the channel is gone; whoever waits sees the missing exit status
-        finally:
-            self.ended.set()
 
-    def _take(self, block: bytes) -> None:
-        self.data += block
-        if self.sink is None:
-            return
-        if self.marker:
-            _, found, block = bytes(self.data).partition(self.marker)
-            if not found:
-                return
-            self.marker = b""
-        if block:
-            self.sink(block)
+def _not_ours(status: int, err: bytes, out: bytes) -> CommandFailed:
+    """The error for an answer that our script has not given."""
+    said = _shown(err.strip() or out)
+    low = said.lower()
+    shown = f"exit status {status}, and it said: {said}"
+    if any(word in low for word in _NO_LOGIN) or (status and not (err + out).strip()):
+        what = "The account's login shell runs no commands (nologin, /bin/false)."
+    elif any(word in low for word in _RESTRICTED):
+        what = "The account's login shell is a restricted one (such as rbash)."
+    else:
+        what = "The host ran something else than the command it was given."
+    return CommandFailed(what, shown, _SHELL, status=status)
+
+
+def _shown(said: bytes) -> str:
+    return said.decode("utf-8", "replace").strip()[:500] or "(nothing)"

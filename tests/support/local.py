@@ -13,7 +13,8 @@ from typing import Any
 from fabfile.events import Event, Note
 from fabfile.remote.files import ShellFiles
 from fabfile.remote.host import Host
-from fabfile.remote.shell import ENGLISH, Part, Result, Shell, failed
+from fabfile.remote.request import FROM_STDIN, whole
+from fabfile.remote.shell import Part, Result, Shell, failed
 from fabfile.settings import Ssh
 
 LIMIT = 30  # seconds for one script
@@ -74,7 +75,9 @@ class LocalShell(Shell):
     ) -> Result:
         self.scripts.append(script)
         data = b"".join(stdin()) if stdin else b""
-        done = sh(ENGLISH + script, data[: self.cut], self.path)
+        if stdin is None and not self.fits(script):
+            script, data = FROM_STDIN, whole(script)
+        done = sh(f"LC_ALL=C; export LC_ALL\n{script}", data[: self.cut], self.path)
         result = Result(done.returncode, done.stdout, done.stderr)
         if sink and result.out:
             sink(result.out)

@@ -11,7 +11,8 @@ import pytest
 from fabfile.errors import CommandFailed
 from fabfile.remote import jobs
 from fabfile.remote.host import Host
-from fabfile.remote.jobs import ALIVE, Jobs
+from fabfile.remote.job_scripts import PROCESS
+from fabfile.remote.jobs import Jobs
 from tests.integration.cli import eventually
 from tests.support.local import LocalShell, local_host, program, sh
 
@@ -107,7 +108,7 @@ def claimed(folder: Path, pid: int, start: str, boot: str) -> Path:
 
 
 def alive(job: Path) -> int:
-    return sh(f"{ALIVE}\nJ={job}\nalive").returncode
+    return sh(f"{PROCESS}\nJ={job}\nalive").returncode
 
 
 def test_a_job_lives_while_its_process_does(folder: Path, stranger: subprocess.Popen[bytes]) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import posixpath
-import secrets
+from dataclasses import replace
 
 import paramiko
 
 from ...remote.bare import Said
 from ...remote.connection import LINK_ERRORS
-from ...remote.shell import ENGLISH, quote
+from ...remote.request import Request
+from ...remote.shell import quote
 from ..examination import ANSWER_WITHIN, PROBE, Evidence, Examination, lines
 from ..finding import Fix
 
 NOISE_SHOWN = 200  # bytes
 
-# Everything that later probes want to know, asked in one command.
+# Everything that later probes want to know, asked in one command. Umask and directory are those that the
+# login began with.
 LOOK = r"""
 row() { printf '%s\t%s\n' "$1" "$2"; }
 row answer $((6*7))
 row user "$(id -un 2>/dev/null || id -u)"; row uid "$(id -u)"
-row pwd "$(pwd -P)"
+row pwd "$OLDPWD"
 row home "$HOME"; [ -d "$HOME" ] && row home_is dir
 row shell "$SHELL"
 row machine "$(hostname 2>/dev/null || uname -n)"
@@ -30,7 +32,7 @@ row boot "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 row id "$(cat /etc/machine-id 2>/dev/null)"
 row root "$(stat -c %d:%i / 2>/dev/null)"
 row clock "$(date +%s)"
-row umask "$(umask)"
+row umask "${account%%[!0-7]*}"
 row path "$PATH"
 row client "${SSH_CONNECTION%% *}"
 row kill "$(busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
@@ -40,14 +42,14 @@ row kill "$(busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
 
 def speaks(e: Examination) -> None:
     """Run a command as a deployment does, and look at every byte that comes back."""
-    mark = secrets.token_hex(8)
-    command = f"exec sh -c {quote(f'printf %s {mark}; {ENGLISH}{LOOK}')}"
+    request = Request.of(LOOK)
     try:
-        said = e.execute(command)
+        said = e.execute(request.text.decode())
+        said = replace(said, err=said.err.replace(request.err_mark, b""))
     except LINK_ERRORS as error:
         _refused(e, error)
         return
-    before, found, after = said.out.partition(mark.encode())
+    before, found, after = said.out.partition(request.mark)
     if not found:
         _something_else(e, said)
         return
