@@ -95,6 +95,12 @@ def mutants(
 
 
 @task(pre=[setup])
+def security(c: Context) -> None:
+    """Run the tests of each promise of SECURITY.md. Writes docs/security.md."""
+    _run(c, sys.executable, "-m", "tests.security")
+
+
+@task(pre=[setup])
 def lab(c: Context) -> None:
     """Make every fault that the diagnosis knows, and see whether it names it. Writes tests/lab/README.md."""
     _run(c, sys.executable, "-m", "tests.lab.run")

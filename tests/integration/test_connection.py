@@ -99,6 +99,7 @@ def in_background(work: Callable[[], object]) -> Iterator[None]:
 STEPS = ["lock", "check", "compare", "upload", "copy", "link", "verify", "switch", "after_switch", "unlock"]
 
 
+@pytest.mark.promise("cut")
 @pytest.mark.parametrize("step", STEPS)
 def test_cut_between_steps_it_goes_on(project: Project, network: Proxy, step: str) -> None:
     first = project.deployed()

@@ -19,6 +19,7 @@ def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
 # -- true causes -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("hook-words")
 @pytest.mark.parametrize("status", [75, 1, 255])
 def test_a_hook_that_says_our_own_words_has_lost_no_lock(project: Project, status: int) -> None:
     project.deployed()

@@ -89,6 +89,7 @@ def test_a_host_named_twice(project: Project) -> None:
     project.fab("deploy", hosts=f"{project.address()},{project.address()}", code=2).says("named twice")
 
 
+@pytest.mark.promise("leads-out")
 def test_a_source_that_is_not_there_or_leads_out(project: Project) -> None:
     project.deployed()
     (project.build / "way-out").symlink_to("/etc/passwd")
@@ -409,6 +410,7 @@ def test_a_port_where_something_else_answers(project: Project) -> None:
     done.says(f"No connection to {project.address(port)}", "not as an SSH server should")
 
 
+@pytest.mark.promise("refused")
 def test_a_wrong_key_is_refused_once(project: Project) -> None:
     project.deployed()
     wrong = project.folder / "wrong"
@@ -430,6 +432,7 @@ def run_without_identity(project: Project, *args: str, code: int) -> Done:
     return Running(["-S", str(project.ssh_config), *args], project.folder, project.environment).finish(code)
 
 
+@pytest.mark.promise("host-keys")
 def test_a_changed_host_key(tmp_path: Path) -> None:
     with on_its_own(tmp_path) as project:
         server = project.server
@@ -457,6 +460,7 @@ def test_a_changed_host_key(tmp_path: Path) -> None:
         assert project.known_hosts.read_text() != known
 
 
+@pytest.mark.promise("host-keys")
 def test_strict_host_keys(project: Project) -> None:
     project.deployed()
     project.known_hosts.unlink()

@@ -44,6 +44,7 @@ def told(listener: Listener, *words: str) -> bool:
 # -- records ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise("damage")
 def test_a_damaged_record_is_told_and_left_alone(project: Project) -> None:
     first = project.deployed()
     record(project, first).write_text("{half a rec")

@@ -36,7 +36,7 @@ def test_a_sample_is_noticed() -> None:
 def test_a_mistake_that_changes_nothing_is_not_noticed() -> None:
     """The run itself: it does not call everything noticed."""
     same = Mistake("same", "", "fabfile/release/layout.py", 'OWN = ".switchover"', 'OWN = ".switch" + "over"',
-                   ("tests/unit/test_lock.py -k lease",))  # fmt: skip
+                   ("tests/unit/test_lock_scripts.py -k lease",))  # fmt: skip
     (verdict,) = Trial(1).run([same])
     assert verdict.fate == "not noticed"
 

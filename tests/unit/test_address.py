@@ -40,6 +40,7 @@ def test_what_is_meant(text: str, meant: Address) -> None:
     assert address.parse(str(meant)) == meant
 
 
+@pytest.mark.promise("addresses")
 @pytest.mark.parametrize(
     "text",
     [
@@ -54,6 +55,7 @@ def test_what_is_refused(text: str) -> None:
         address.parse(text)
 
 
+@pytest.mark.promise("addresses")
 @given(st.text(max_size=30))
 def test_no_address_holds_what_a_configuration_or_a_shell_would_read(text: str) -> None:
     try:

@@ -70,6 +70,7 @@ def test_a_directory_that_vanishes_goes_when_it_is_empty(trees: Trees) -> None:
     assert list(trees.target.iterdir()) == []
 
 
+@pytest.mark.promise("links")
 def test_a_link_in_the_place_of_a_directory_is_not_followed(trees: Trees) -> None:
     """The manifest says directory; somebody has put a link to another site there."""
     precious = trees.write(trees.elsewhere, "x", "precious\n")
@@ -82,6 +83,7 @@ def test_a_link_in_the_place_of_a_directory_is_not_followed(trees: Trees) -> Non
     assert (trees.target / "d/x").read_text() == "new\n"
 
 
+@pytest.mark.promise("links")
 def test_a_link_in_the_place_of_a_new_directory_is_not_followed(trees: Trees) -> None:
     (trees.target / "d").symlink_to(trees.elsewhere)
     trees.become([], [folder("d"), file("d/x")])
@@ -116,6 +118,7 @@ def replaced(trees: Trees, how: str, linked: bool) -> None:
     assert not linked or (trees.elsewhere / "x").read_text() == "old\n"
 
 
+@pytest.mark.promise("in-place")
 @pytest.mark.parametrize("linked", [False, True], ids=["somebody reads it", "it has a hard link"])
 @pytest.mark.parametrize("how", ["links", "no links", "a new directory", "recycled"])
 def test_a_file_is_replaced_and_never_written_to(trees: Trees, how: str, linked: bool) -> None:

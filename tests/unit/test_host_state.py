@@ -118,6 +118,7 @@ BAD_RECORDS = {
 }
 
 
+@pytest.mark.promise("ids")
 @pytest.mark.parametrize("text", BAD_RECORDS.values(), ids=BAD_RECORDS.keys())
 def test_a_damaged_record_is_named_and_blocks_no_other(tmp_path: Path, text: str | bytes) -> None:
     plant(tmp_path, FIRST, text)
@@ -128,6 +129,7 @@ def test_a_damaged_record_is_named_and_blocks_no_other(tmp_path: Path, text: str
     assert found.taken == {FIRST, THIRD}
 
 
+@pytest.mark.promise("state")
 def test_what_is_no_plain_file_is_never_opened(tmp_path: Path) -> None:
     for name in (FIRST, SECOND, THIRD):
         (tmp_path / ".switchover/releases" / name).mkdir(parents=True)
@@ -139,6 +141,7 @@ def test_what_is_no_plain_file_is_never_opened(tmp_path: Path) -> None:
     assert found.damaged == (FIRST, SECOND, THIRD) and not found.records
 
 
+@pytest.mark.promise("ids")
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
 @pytest.mark.parametrize(
     "name",
@@ -264,6 +267,7 @@ ANSWERS = st.one_of(
 )
 
 
+@pytest.mark.promise("state")
 @given(ANSWERS)
 @settings(max_examples=300, deadline=None)
 def test_any_answer_is_understood_or_refused(said: bytes) -> None:
@@ -276,6 +280,7 @@ def test_any_answer_is_understood_or_refused(said: bytes) -> None:
         assert "/" not in name and ".." not in name and name.isprintable()
 
 
+@pytest.mark.promise("state")
 @pytest.mark.parametrize("missing", ["root", "own", "current", "end", "begin"])
 def test_a_row_that_is_missing_is_no_default(root: Path, missing: str) -> None:
     asking = state.asking(Layout(str(root)))
@@ -297,6 +302,7 @@ VALUES: Any = st.recursive(
 )
 
 
+@pytest.mark.promise("state")
 @given(st.sampled_from([*Record.__dataclass_fields__, "later"]), VALUES)
 @settings(max_examples=400, deadline=None)
 def test_a_record_with_any_value_is_read_as_a_record_or_not_at_all(key: str, value: Any) -> None:

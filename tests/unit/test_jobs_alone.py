@@ -43,6 +43,7 @@ def test_a_long_script_is_run(folder: Path) -> None:
     assert done.text == "end\n"
 
 
+@pytest.mark.promise("half-script")
 @pytest.mark.parametrize("arrives", [0, 1000, LONG // 2, -3, -17], ids=str)
 def test_half_a_script_is_never_run(folder: Path, tmp_path: Path, arrives: int) -> None:
     """The connection is cut while the script is sent, which looks to the host like its end."""
@@ -115,6 +116,7 @@ def test_a_job_lives_while_its_process_does(folder: Path, stranger: subprocess.P
     assert alive(claimed(folder, stranger.pid, start_time(stranger.pid), BOOT)) == 0
 
 
+@pytest.mark.promise("pids")
 @pytest.mark.parametrize("what", ["start time", "boot"])
 def test_a_process_id_that_was_given_again_is_no_job(
     folder: Path, stranger: subprocess.Popen[bytes], what: str

@@ -37,6 +37,7 @@ def fleeting() -> ConnectionFailed:
     return ConnectionFailed("No connection.", "timed out")
 
 
+@pytest.mark.promise("refused")
 @pytest.mark.parametrize(
     "problem",
     [AuthenticationFailed("Refused.", "publickey"), HostKeyRefused("Changed.", "another key")],

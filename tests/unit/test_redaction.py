@@ -9,6 +9,7 @@ from fabfile.redaction import anonymize, redact
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8v joe@laptop"
 
 
+@pytest.mark.promise("secrets")
 @pytest.mark.parametrize(
     ("text", "secret"),
     [

@@ -713,12 +713,14 @@ BOMBS = {
 }
 
 
+@pytest.mark.promise("bounds")
 @pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS.keys())
 def test_a_file_that_would_not_end_is_refused(text: str) -> None:
     (line,) = mistakes(text)
     assert "more than" in line and len(line) < 500
 
 
+@pytest.mark.promise("bounds")
 def test_a_file_without_end_is_not_read_to_its_end() -> None:
     with pytest.raises(ConfigError) as caught:
         load(Path("/dev/zero"))

@@ -82,6 +82,7 @@ QUESTIONS = {
 }
 
 
+@pytest.mark.promise("sftp")
 @given(st.binary(max_size=60) | STREAMS)
 @settings(max_examples=200, deadline=None)
 def test_any_greeting(said: bytes) -> None:
@@ -91,6 +92,7 @@ def test_any_greeting(said: bytes) -> None:
     assert channel.asked <= PACKET_LIMIT + 4
 
 
+@pytest.mark.promise("sftp")
 @given(st.sampled_from(list(QUESTIONS)), STREAMS)
 @settings(max_examples=600, deadline=None)
 def test_any_answer(question: str, said: bytes) -> None:
@@ -106,6 +108,7 @@ def test_any_answer(question: str, said: bytes) -> None:
         assert found and "\0" not in found
 
 
+@pytest.mark.promise("sftp")
 @given(STREAMS)
 @settings(max_examples=200, deadline=None)
 def test_nobody_waits_for_an_answer_that_does_not_come(said: bytes) -> None:
@@ -116,6 +119,7 @@ def test_nobody_waits_for_an_answer_that_does_not_come(said: bytes) -> None:
             waiting.result(timeout=5)
 
 
+@pytest.mark.promise("sftp")
 @pytest.mark.parametrize("size", [0, PACKET_LIMIT + 1, 0xFFFFFFFF])
 def test_a_packet_of_that_size_is_none(size: int) -> None:
     with pytest.raises(NotSftp, match="not an SFTP packet"):

@@ -36,6 +36,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "site")
 
 
+@pytest.mark.promise("shared")
 def test_a_dangling_link_in_shared_stays(place: Place) -> None:
     """Somebody keeps a secret on a disk that is not mounted now: it is not replaced by the source's file."""
     (place.shared / ".env").symlink_to("/mnt/secrets/env")
@@ -45,6 +46,7 @@ def test_a_dangling_link_in_shared_stays(place: Place) -> None:
     assert (place.release / ".env").is_symlink()
 
 
+@pytest.mark.promise("shared")
 def test_a_dangling_link_in_shared_stays_for_a_directory(place: Place) -> None:
     (place.shared / "uploads").symlink_to("/mnt/uploads")
     (place.release / "uploads").mkdir()
@@ -52,6 +54,7 @@ def test_a_dangling_link_in_shared_stays_for_a_directory(place: Place) -> None:
     assert (place.shared / "uploads").readlink() == Path("/mnt/uploads")
 
 
+@pytest.mark.promise("shared")
 @pytest.mark.parametrize("seeds", [True, False], ids=["with a seed", "without one"])
 def test_what_the_site_wrote_before_it_was_shared_goes_along(place: Place, seeds: bool) -> None:
     (place.release / "storage").mkdir()
@@ -65,6 +68,7 @@ def test_what_the_site_wrote_before_it_was_shared_goes_along(place: Place, seeds
     assert (place.shared / "storage/.gitignore").exists() == seeds
 
 
+@pytest.mark.promise("shared")
 def test_what_is_in_shared_already_wins(place: Place) -> None:
     (place.shared / "storage").mkdir()
     (place.shared / "storage/a").write_text("precious\n")

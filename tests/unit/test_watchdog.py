@@ -59,6 +59,7 @@ def dog(line: Line) -> Watchdog:
     return made
 
 
+@pytest.mark.promise("silence")
 def test_silence_ends_the_transport_after_interval_times_count(line: Line) -> None:
     watching = dog(line)
     watching._judge()
