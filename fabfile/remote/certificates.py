@@ -23,9 +23,18 @@ def is_certificate(blob: bytes) -> bool:
 
 
 def plain(blob: bytes) -> bytes:
-    """The blob of the key that a certificate certifies. Raises what paramiko raises where it is none."""
-    kind = paramiko.Message(blob).get_binary().decode("ascii", "replace")
-    return bytes(paramiko.PKey.from_type_string(kind, blob).asbytes())
+    """The blob of the key that a certificate certifies. Raises ValueError where it is of no known kind."""
+    message = paramiko.Message(blob)
+    kind = message.get_binary().removesuffix(SUFFIX.encode())
+    fields = _key_fields(kind)
+    if not fields:
+        raise ValueError("a certificate of an unknown kind")
+    key = paramiko.Message()
+    key.add_string(kind)
+    message.get_binary()  # the nonce
+    for _ in range(fields):  # numbers are strings too (RFC 4251, section 5)
+        key.add_string(message.get_binary())
+    return bytes(key.asbytes())
 
 
 def authority(blob: bytes) -> bytes:
@@ -80,15 +89,18 @@ def _load(blob: bytes) -> SSHCertificate:
 
 
 # How many fields the public key itself takes, by the start of its type.
-_KEY_FIELDS = {b"ssh-ed25519": 1, b"ssh-rsa": 2, b"rsa-sha2": 2, b"ecdsa-sha2": 2}
+_KEY_FIELDS = {b"ssh-ed25519": 1, b"ssh-rsa": 2, b"ecdsa-sha2": 2}
+
+
+def _key_fields(kind: bytes) -> int:
+    return next((n for start, n in _KEY_FIELDS.items() if kind.startswith(start)), 0)
 
 
 def _tail(blob: bytes) -> tuple[bytes, bytes]:
     """The authority's key and its signature, the last two fields."""
     message = paramiko.Message(blob)
     kind = message.get_binary()
-    fields = next((n for start, n in _KEY_FIELDS.items() if kind.startswith(start)), 0)
-    for _ in range(1 + fields):  # the nonce, and the key
+    for _ in range(1 + _key_fields(kind)):  # the nonce, and the key
         message.get_binary()
     message.get_int64(), message.get_int()  # serial and type
     message.get_binary(), message.get_binary()  # id and principals
