@@ -27,7 +27,7 @@ PROMISES = {
     "state": (HOST, "Any bytes in place of the state are understood strictly or refused, in bounded size."),
     "lock-answer": (HOST, "Nobody goes on without an answer, with our token, that the lock is ours."),
     "sftp": (HOST, "A mute, lying or endless SFTP server ends nothing but SFTP, within its time."),
-    "pids": (HOST, "A process counts as our job only with its start time and boot."),
+    "pids": (HOST, "Only a process with the start time and boot of our job is waited for, or signalled."),
     "damage": (HOST, "Damaged state is told, left alone, and blocks nothing else."),
     "markup": (HOST, "Nothing that comes from a host is interpreted as markup."),
     "hook-words": (HOST, "What a hook prints decides nothing."),

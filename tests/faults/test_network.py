@@ -83,7 +83,7 @@ def test_a_server_that_drops_idle_clients_and_a_slow_copy(tmp_path: Path, impati
 def nat(clean_environment: None, sshd_installed: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Routed]:
     """A server behind a NAT that forgets; fab runs on the other side of it."""
     if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
+        unavailable("network namespaces need root")
     if missing := [name for name in ("ip", "nft", "sysctl") if not shutil.which(name)]:
         unavailable(f"not installed: {', '.join(missing)}")
     tools = slow_tools(12, quiet=True)

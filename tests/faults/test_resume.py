@@ -22,7 +22,7 @@ from tests.faults.helpers import (
     write_big_source,
 )
 from tests.integration.cli import Barrier, Project, Running, eventually, untouched
-from tests.integration.helpers import assert_same
+from tests.integration.helpers import assert_same, unavailable
 from tests.lab.proxy import Proxy
 from tests.lab.sshd import Sshd, descendants, detached_from, end_processes
 
@@ -38,7 +38,7 @@ def test_a_cut_upload_sends_only_the_rest(project: Project, network: Proxy, tran
     that had arrived whole is sent again, and the large file goes on inside.
     """
     if transfer == "rsync" and not (shutil.which("rsync") and shutil.which("ssh")):
-        pytest.skip("rsync or ssh is not installed")
+        unavailable("rsync or ssh is not installed")
     size = write_big_source(project)
     project.configure(ssh=PATIENT, transfer=transfer)
     network.cut_after(LARGE // 2)
@@ -58,7 +58,7 @@ def test_a_killed_upload_is_gone_on_with(project: Project, network: Proxy, trans
     only, and tells that --resume would have finished the very release.
     """
     if transfer == "rsync" and not (shutil.which("rsync") and shutil.which("ssh")):
-        pytest.skip("rsync or ssh is not installed")
+        unavailable("rsync or ssh is not installed")
     size = write_big_source(project)
     project.configure(ssh=PATIENT, transfer=transfer)
     network.freeze_after(LARGE // 2)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.helpers import PATIENT, Client, Listener, explained, fill, nothing_is_left, run, small_disk
 from tests.integration.cli import Project, eventually, untouched
+from tests.integration.helpers import unavailable
 from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(90)
@@ -23,7 +24,7 @@ BULK = 3 << 20
 def disk(tmp_path: Path, sshd: Sshd) -> Iterator[Project]:
     """A site on a small file system of its own, with a first release live and another one written."""
     if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
+        unavailable("mounting needs root")
     folder = sshd.new_dir("disk-")
     with small_disk(folder, str(DISK)):
         root = folder / "site"

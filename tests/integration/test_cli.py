@@ -21,6 +21,7 @@ from tests.integration.cli import (
     snapshot,
     untouched,
 )
+from tests.integration.helpers import unavailable
 from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(120)
@@ -177,7 +178,7 @@ def test_strategy_previous_keeps_hand_edits_and_cache_does_not(project: Project)
 @pytest.mark.parametrize("transfer", ["stream", "rsync", "sftp"])
 def test_each_transfer(project: Project, transfer: str) -> None:
     if transfer == "rsync" and not (shutil.which("rsync") and shutil.which("ssh")):
-        pytest.skip("rsync or ssh is not installed")
+        unavailable("rsync or ssh is not installed")
     project.write({"odd $(name) 'x'\n.txt": "odd\n"})
     assert project.fab("deploy", "--transfer", transfer, "--json").host["transfer"] == transfer
     assert show(project.current / "odd $(name) 'x'\n.txt") == "odd\n"

@@ -21,6 +21,7 @@ from fabfile.remote.files import SftpFiles, ShellFiles
 from fabfile.remote.host import Host, connect
 from fabfile.settings import Ssh
 from tests.integration.cli import Barrier, Project, eventually, untouched
+from tests.integration.helpers import unavailable
 from tests.lab.proxy import Proxy
 from tests.lab.sshd import Sshd
 
@@ -118,7 +119,7 @@ def test_cut_between_steps_it_goes_on(project: Project, network: Proxy, step: st
 @pytest.mark.parametrize("transfer", ["stream", "sftp", "rsync"])
 def test_cut_in_the_middle_of_an_upload(project: Project, network: Proxy, transfer: str) -> None:
     if transfer == "rsync" and not (shutil.which("rsync") and shutil.which("ssh")):
-        pytest.skip("rsync or ssh is not installed")
+        unavailable("rsync or ssh is not installed")
     data = bulk(project)
     project.configure(ssh=SOON, transfer=transfer)
     network.cut_after(2 << 20)
@@ -230,7 +231,7 @@ def impatient(clean_environment: None, sshd_installed: None, tmp_path: Path) -> 
             except RuntimeError as problem:
                 if "ChannelTimeout" not in str(problem):
                     raise
-                pytest.skip("this sshd knows no ChannelTimeout (OpenSSH 9.2)")
+                unavailable("this sshd knows no ChannelTimeout (OpenSSH 9.2)")
             yield server
     finally:
         shutil.rmtree(tools, ignore_errors=True)
@@ -291,7 +292,7 @@ def jump(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
 @pytest.mark.parametrize("transfer", ["stream", "rsync"])
 def test_a_jump_host_of_ssh_config(project: Project, jump: Sshd, transfer: str) -> None:
     if transfer == "rsync" and not (shutil.which("rsync") and shutil.which("ssh")):
-        pytest.skip("rsync or ssh is not installed")
+        unavailable("rsync or ssh is not installed")
     target = project.server
     with Proxy(jump.port) as to_jump:
         project.ssh_config.write_text(

@@ -11,6 +11,7 @@ import pytest
 
 from fabfile.diagnosis.finding import CATALOGUE
 from tests.integration.cli import ERROR_KEYS, Project
+from tests.integration.helpers import unavailable
 from tests.lab.hosts import IsolatedHosts
 from tests.lab.sshd import Sshd
 
@@ -117,7 +118,7 @@ def test_a_failed_deployment_says_what_to_type_and_leaves_what_it_saw(project: P
 def test_several_hosts(project: Project) -> None:
     """In parallel; the table comes first, and what they differ in last."""
     if os.geteuid() != 0:
-        pytest.skip("mount namespaces need root")
+        unavailable("mount namespaces need root")
     with IsolatedHosts(2, extra="MaxSessions 2") as pair:
         one, two = pair.hosts
         two.change("MaxSessions 10")

@@ -16,7 +16,7 @@ from fabfile.deployment import Options
 from fabfile.errors import HostNotReady, Locked, NoSuchRelease
 from fabfile.release import lock
 from fabfile.release.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record
-from tests.integration.helpers import Site, Tree, assert_same, give_all, target, tree, write
+from tests.integration.helpers import Site, Tree, assert_same, give_all, target, tree, unavailable, write
 from tests.lab.sshd import Sshd
 
 OLD = "20200101000000"
@@ -160,7 +160,7 @@ def test_another_accounts_folder_in_the_place_of_our_own_state_is_refused(
     planted: Planted, name: str
 ) -> None:
     if os.geteuid() != 0:
-        pytest.skip("needs root, to give a folder to another account")
+        unavailable("needs root, to give a folder to another account")
     give_all(planted.server, planted.site.deploy_to)
     (planted.own / name).mkdir(exist_ok=True)
     os.chown(planted.own / name, 65534, 65534)

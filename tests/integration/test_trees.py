@@ -32,6 +32,7 @@ from tests.integration.helpers import (
     give_all,
     target,
     tree,
+    unavailable,
     write,
 )
 from tests.lab.sshd import Sshd
@@ -82,7 +83,7 @@ def need(program: str) -> None:
     if shutil.which(program) is None:
         if os.environ.get("CI") and program in ("rsync", "git"):
             pytest.fail(f"{program} is not installed", pytrace=False)
-        pytest.skip(f"{program} is not installed")
+        unavailable(f"{program} is not installed")
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -226,7 +227,7 @@ def has_reflink(folder: Path) -> bool:
 def reflink_dir(sshd: Sshd) -> Iterator[Path]:
     """A directory on an XFS file system that can share blocks, on a loop device."""
     if os.geteuid() != 0:
-        pytest.skip("mounting a file system with reflink needs root")
+        unavailable("mounting a file system with reflink needs root")
     need("mkfs.xfs")
     folder = Path(tempfile.mkdtemp(prefix="switchover-xfs-"))
     image, mount = folder / "image", folder / "mount"
@@ -239,7 +240,7 @@ def reflink_dir(sshd: Sshd) -> Iterator[Path]:
             ["mount", "-o", "loop", image, mount], capture_output=True, text=True, timeout=TOOL_TIMEOUT
         )
         if mounted.returncode:
-            pytest.skip(f"this machine mounts no loop device: {mounted.stderr.strip()}")
+            unavailable(f"this machine mounts no loop device: {mounted.stderr.strip()}")
         folder.chmod(0o755)
         yield sshd.give(mount)
     finally:

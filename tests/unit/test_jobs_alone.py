@@ -138,3 +138,20 @@ def test_a_job_whose_process_is_gone(folder: Path) -> None:
     start = start_time(gone.pid)
     gone.wait(10)
     assert alive(claimed(folder, gone.pid, start, BOOT)) == 1
+
+
+@pytest.mark.promise("pids")
+@pytest.mark.parametrize("how", ["end", "end_others"])
+@pytest.mark.parametrize("what", ["start time", "boot"])
+def test_a_strange_program_is_never_ended(
+    folder: Path, stranger: subprocess.Popen[bytes], what: str, how: str
+) -> None:
+    """Its number stands in the directory of a job from before the restart."""
+    start = "1" if what == "start time" else start_time(stranger.pid)
+    claimed(folder, stranger.pid, start, BOOT if what == "start time" else "another-boot")
+    own = Jobs(
+        local_host().shell, f"{folder}/{'20260101000000' if how == 'end' else '20260102000000'}", print
+    )
+    own.end() if how == "end" else own.end_others()
+    assert stranger.poll() is None, "it was ended"
+    assert list(folder.iterdir()) == []
