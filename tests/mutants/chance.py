@@ -11,7 +11,29 @@ from dataclasses import dataclass
 from tests.mutants.table import REPOSITORY, Mistake
 
 # The modules that are changed, each with the tests nearest to it.
-MODULES: dict[str, tuple[str, ...]] = {}
+MODULES: dict[str, tuple[str, ...]] = {
+    f"fabfile/{module}.py": tuple(f"tests/unit/test_{test}.py" for test in tests.split())
+    for module, tests in {
+        "redaction": "redaction",
+        "address": "address",
+        "release/apply": "apply upload",
+        "release/copying": "copying",
+        "release/deadman": "deadman",
+        "release/lock": "lock lock_scripts",
+        "release/manifest": "manifest upload",
+        "release/proof": "proof copying",
+        "release/records": "manifest retention host_state",
+        "release/retention": "retention",
+        "release/shared": "shared",
+        "release/state": "host_state upload",
+        "release/switch": "switch",
+        "release/upload": "upload",
+        "remote/answers": "host_state",
+        "remote/host_keys": "host_keys",
+        "remote/known_hosts": "host_keys",
+        "remote/watchdog": "watchdog",
+    }.items()
+}
 
 FLIPPED = {
     ast.Eq: "!=", ast.NotEq: "==", ast.Lt: ">=", ast.GtE: "<", ast.Gt: "<=", ast.LtE: ">", ast.Is: "is not",

@@ -123,3 +123,14 @@ def test_without_the_owners_file_it_does_nothing(timer: Timer) -> None:
     timer.owner.unlink()
     timer.run()
     assert timer.live == NEW and not timer.told.exists()
+
+
+def test_a_confirmation_at_the_last_moment_wins(timer: Timer) -> None:
+    """The deployment decides between the timer's last look at the decision and its own."""
+    decision = Path(f"{timer.folder}.decision")
+    late = f"read now < {timer.clock}; [ $now -lt {START + WITHIN} ] || mkdir -p {decision}; echo $now"
+    timer._program("date", late)
+    timer.arm(OLD)
+    timer.run()
+    assert decision.is_dir()
+    assert timer.live == NEW and not timer.told.exists()

@@ -342,3 +342,39 @@ def test_df_as_programs_print_it() -> None:
     assert parse_space(f"{head}/dev/x 10 15 -5 100% /").free == 0  # what is reserved for root is in use
     with pytest.raises(AnswerNotUnderstood):
         parse_space(f"{head}/dev/x 10 5 many 50% /")
+
+
+@pytest.mark.promise("state")
+@pytest.mark.parametrize(
+    "row",
+    [
+        "release\t../../victim\tdir", "release\t20200101000000/..\tdir", "recorded\t../../victim",
+        "incoming\t..", "incoming\t../x", "jobs\t../../etc", "jobs\ta b", "jobs\t",
+    ],
+)  # fmt: skip
+def test_a_name_that_leads_outside_is_not_understood(root: Path, row: str) -> None:
+    """Our script prints no such row; a host that lies may."""
+    layout = Layout(str(root))
+    asking = state.asking(layout, ())
+    said = run(asking.script)
+    first, _, rest = said.out.decode().partition("\n")
+    with pytest.raises(AnswerNotUnderstood):
+        state.parse(replace(said, out=f"{first}\n{row}\n{rest}".encode()), asking.what, layout)
+
+
+@pytest.mark.promise("state")
+def test_an_answer_that_does_not_end_is_not_understood(root: Path) -> None:
+    layout = Layout(str(root))
+    asking = state.asking(layout, ())
+    said = run(asking.script)
+    for out in (said.out[:-1], said.out + b"more"):
+        with pytest.raises(AnswerNotUnderstood):
+            state.parse(replace(said, out=out), asking.what, layout)
+
+
+@pytest.mark.promise("state")
+def test_a_large_record_does_not_travel(root: Path) -> None:
+    plant(root, SECOND, GOOD.dumps() + " " * (1 << 20))
+    said = run(state.asking(Layout(str(root)), ()).script)
+    assert len(said.out) < 100_000
+    assert read(root).damaged == (SECOND,)

@@ -161,7 +161,15 @@ def test_what_is_no_lock_of_ours_blocks_nobody(layout: Layout, name: str) -> Non
 
 @pytest.mark.promise("lock-answer")
 @pytest.mark.parametrize(
-    "said", ["", "taken", "taken\t1\t", "/srv/site\ntaken\t{token}\t1 0\t", "held\t\t\t"]
+    "said",
+    [
+        "",
+        "taken",
+        "taken\t1\t",
+        "taken\tffffffffffffffffffffffff\t1 0\t",
+        "/srv/site\ntaken\t{token}\t1 0\t",
+        "held\t\t\t",
+    ],
 )
 def test_an_answer_that_is_not_understood_is_no_lock(layout: Layout, said: str) -> None:
     """CDPATH made cd print, the answer began with a path, and the deployment went on without a lock."""

@@ -180,3 +180,12 @@ def test_why_it_is_no_answer(said: bytes, why: str) -> None:
     session = SftpSession(Channel(VERSION + said), 1.0)  # type: ignore[arg-type]
     with pytest.raises(NotSftp, match=why):
         session.ask(11, "/path").handle()
+
+
+@pytest.mark.parametrize(("mtime", "sent"), [(-1, 0), (5, 5), (2**32 - 1, 2**32 - 1), (2**32, 2**32 - 1)])
+def test_a_time_past_2106_is_the_last_one_that_sftp_can_say(mtime: int, sent: int) -> None:
+    asked: list[object] = []
+    made = SftpRequests.__new__(SftpRequests)
+    made._ask = lambda kind, *fields: asked.extend(fields)  # type: ignore[assignment,return-value,method-assign]
+    made.set_mode_and_time(b"handle", 0o644, mtime)
+    assert asked[-2:] == [sent, sent]
