@@ -87,5 +87,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def size(count: int) -> str:
+    """Bytes for a person: `1.2 MB`."""
+    import humanize  # here: scripts that print nothing need it not
+
+    return str(humanize.naturalsize(count))
+
+
 def silent(event: Event) -> None:
     """A listener that does nothing: the default for scripts."""

@@ -12,26 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from .errors import SwitchoverError
-from .redaction import redact
 
 
 def write(address: str, phase: str, error: SwitchoverError, **seen: object) -> None:
     """Keep what went wrong with the host at `address` ([user@]host[:port]). A disk that won't take it is no
     failure: the error is told anyway.
     """
+    from .redaction import document  # here: a command that works needs it not
+
     record = {
         "host": address,
         "phase": phase,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "what": redact(error.what),
-        "why": redact(error.why),
+        "what": error.what,
+        "why": error.why,
         **seen,
     }
     with contextlib.suppress(OSError):
         path = _path(address)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(record, indent=1))
+        fresh.write_text(json.dumps(document(record), indent=1))
         fresh.chmod(0o600)
         fresh.replace(path)
 

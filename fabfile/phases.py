@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from . import incidents
+from . import incidents, interruption
 from .errors import (
     CommandFailed,
     CommandTimedOut,
@@ -90,8 +90,22 @@ class Fleet(Generic[W]):
         self.halt = halt
         self.last: dict[str, SwitchoverError] = {}  # by host: what failed last
         self.interrupted = threading.Event()
+        self.decided = False  # what is under way now runs to its end: the ways back, and tidying up
+        interruption.current.at_work(self.stop)
         for work in works:
             work.host.connection.interrupted = self.interrupted
+
+    def stop(self) -> None:
+        """Have the work end at its next breath, unless it is decided what becomes of the hosts."""
+        if not self.decided:
+            self.interrupted.set()
+            self.halt.set()
+
+    def decide(self) -> None:
+        """From here on no interruption and no other host's failure keeps anything from running."""
+        self.decided = True
+        self.halt.clear()
+        self.interrupted.clear()
 
     def each(
         self,
@@ -107,14 +121,13 @@ class Fleet(Generic[W]):
         earlier failure or an interruption keeps this from running (ways back), nor that of another host.
         """
         if always:
-            self.halt.clear()
-            self.interrupted.clear()
+            self.decide()
         works = list(self.works if among is None else among)
         if not works:
             return []
         with ThreadPoolExecutor(min(AT_ONCE, len(works))) as pool:
             futures = {pool.submit(self._one, do, work, stop_others and not always): work for work in works}
-            self._wait(list(futures), always)
+            self._wait(list(futures))
         return [work for future, work in futures.items() if not future.result()]
 
     def _one(self, do: Callable[[W], None], work: W, stop_others: bool) -> bool:
@@ -132,16 +145,14 @@ class Fleet(Generic[W]):
             self.halt.set()
         return False
 
-    def _wait(self, futures: list[Future[bool]], always: bool) -> None:
+    def _wait(self, futures: list[Future[bool]]) -> None:
         """Wait for all; a Ctrl-C stops the work at its next breath. The ways back go on whatever comes."""
         while True:
             try:
                 wait(futures)
                 return
-            except KeyboardInterrupt:
-                if not always:
-                    self.interrupted.set()
-                    self.halt.set()
+            except KeyboardInterrupt:  # of a script, which has no handler of ours
+                self.stop()
 
     def try_all(self, decide: Callable[[], object]) -> list[W]:
         """A decision about all hosts; when it fails, all have failed with it."""
@@ -156,6 +167,7 @@ class Fleet(Generic[W]):
 
     def outcome(self, failed: Sequence[W] = (), also: Sequence[W] = ()) -> Outcome:
         """Sum up."""
+        interruption.current.over()
         for work in self.works:
             work.lease.stop()
             work.result.reconnects = work.host.connection.reconnects
@@ -189,6 +201,7 @@ def release(fleet: Fleet[Any], choose: Callable[[list[Any]], str]) -> Outcome:
     )
     if failed:
         return _put_back(fleet, failed)
+    fleet.decide()
     for work in fleet.each(lambda work: work.finish(), stop_others=False):
         # The release is live and proven: what could not be tidied does not make it a failure.
         work.host.note(

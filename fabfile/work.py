@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from . import interruption
 from .background import background
 from .errors import (
     ConnectionFailed,
@@ -113,6 +114,8 @@ class Work:
         Gives a function that sets the phrase told about it.
         """
         if self.halt.is_set():
+            if asked := interruption.current.asked:
+                raise Stopped(f"Interrupted before {name}.", asked, "Run the same command again to go on.")
             raise Stopped(f"{self.host.name} was stopped before {name}, because another host failed.")
         started, detail = time.monotonic(), [""]
         self.host.emit(StepStarted(self.host.name, name))

@@ -39,6 +39,7 @@ def cache_sync(
     from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
+        common.refuse_dry(c, "cache-sync", "Use `cache-sync --verify`: it reports, and changes nothing.")
         if verify and repair:
             raise ConfigError("--verify and --repair exclude each other.", "", "--verify changes nothing.")
         settings = common.settings(
@@ -46,7 +47,8 @@ def cache_sync(
             config,
             transfer=transfer,
             deploy_to=deploy_to,
-            source={"path": source} if source else ({"ref": ref} if ref else None),
+            source=source,
+            ref=ref,
         )
         return fleet.cache_sync(
             settings,
@@ -58,4 +60,4 @@ def cache_sync(
             typed=common.typed(c, env, config, deploy_to),
         )
 
-    common.run(json, "cache-sync", work, documents.deployment, console.show_sync)
+    common.run(json, work, documents.deployment, console.show_sync)

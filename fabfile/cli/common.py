@@ -4,37 +4,87 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import fabric
 from invoke.exceptions import Exit
 
-from ..errors import SwitchoverError
+from ..errors import ConfigError, SwitchoverError
 from ..events import Event, Listener
 from ..fleet import Outcome, Target
+from ..report.outlet import Outlet, outlet
 from ..settings import Settings, load
 from ..typed import Typed
+from . import signals
 
 Json = dict[str, Any]
 
+EXECUTOR = "tasks:\n  executor_class: fabfile.cli.executor.Executor"
 
-def settings(env: str, config: str, **overrides: object) -> Settings:
-    """Load the configuration; an override that is None or "" was not given."""
+
+def settings(env: str, config: str, *, ref: str = "", source: str = "", **overrides: object) -> Settings:
+    """Load the configuration; an override that is None or "" was not given.
+
+    ref: the git revision. source: the folder to deploy. Raises ConfigError, also where there is no repository
+    that `ref` could be one of.
+    """
     given = {key: value for key, value in overrides.items() if value not in (None, "")}
-    return load(Path(config) if config else None, env=env or None, overrides=given)
+    if source:
+        given["source"] = {"path": source}
+    elif ref:
+        given["source"] = {"ref": ref}
+    chosen = load(Path(config) if config else None, env=env or None, overrides=given)
+    if ref and (chosen.source is None or not chosen.source.git):
+        folder = chosen.source.path if chosen.source else "named nowhere"
+        raise ConfigError(
+            f"--ref {ref} names a revision of a repository, and the source is none.",
+            f"the source is {folder}, a folder: it is deployed as it is",
+            "Leave --ref out, or set source.git in the configuration.",
+        )
+    return chosen
 
 
 def targets(c: Any) -> list[Target]:
-    """The hosts of -H. Where Fabric calls us for one host (another fabric.yaml), that one."""
-    if isinstance(c, fabric.Connection):
-        port = "" if c.port == 22 else f":{c.port}"
-        return [Target(f"{c.user}@{c.original_host}{port}")]
-    return list(getattr(c, "targets", []))
+    """The hosts of -H. Where Fabric calls us for one host after the other (another fabric.yaml), that one.
+
+    Raises ConfigError where that would make several deployments of one.
+    """
+    if not isinstance(c, fabric.Connection):
+        return list(getattr(c, "targets", []))
+    named = _all_hosts()
+    if len(named) > 1:
+        raise ConfigError(
+            f"-H names {len(named)} hosts, but Fabric calls this task once for each of them.",
+            "they would be as many deployments, one after the other, instead of one; the fabric.yaml that "
+            "was read does not name our executor",
+            f"Add to it:\n{EXECUTOR}",
+        )
+    port = "" if c.port == 22 else f":{c.port}"
+    return [Target(f"{c.user}@{c.original_host}{port}")]
+
+
+def _all_hosts() -> list[str]:
+    """What -H names, as Fabric's own program has read it."""
+    from fabric.main import program
+
+    core = getattr(program, "core", None)
+    given = core[0].args.hosts.value if core else ""
+    return [part for part in (given or "").split(",") if part.strip()]
+
+
+def refuse_dry(c: Any, command: str, instead: str) -> None:
+    """Raises ConfigError under Fabric's -R (--dry): it would keep our commands from running, not us from
+    deploying.
+    """
+    if c.config.run.dry:
+        raise ConfigError(
+            f"`fab -R` (--dry) can't be kept by {command}: it was not started.",
+            "Fabric's -R prints shell commands instead of running them; a deployment is more than those",
+            instead,
+        )
 
 
 def typed(c: Any, env: str, config: str, deploy_to: str) -> Typed:
@@ -46,38 +96,65 @@ def typed(c: Any, env: str, config: str, deploy_to: str) -> Typed:
 
 def run(
     as_json: bool,
-    title: str,
     work: Callable[[Listener], Outcome],
     document: Callable[[Outcome], Json],
     show: Callable[[Outcome], None],
     *,
     clock: bool = False,
+    names: Callable[[], Mapping[str, str] | None] = lambda: None,
 ) -> None:
     """Do `work` with a live report, then say how it went, and leave with its exit code.
 
-    clock: what goes on is measured in seconds, not in bytes.
+    clock: what goes on is measured in seconds, not in bytes. names: what the document hides.
+    What can't be printed changes nothing: neither the work nor the exit code.
     """
-    with _terminable():
-        with _Report(title, as_json, clock) as report:
+    with signals.handled():
+        with _Report(as_json, clock) as report:
             outcome = _attempt(lambda: work(report))
+        out, err = outlet(), outlet(to_stderr=True)
+        (err if as_json else out).drain()
         if as_json:
-            json.dump(document(outcome), sys.stdout, indent=2)
-            print()
+            _write_document(out, document, outcome, names())
         else:
-            show(outcome)
+            with contextlib.suppress(Exception):
+                show(outcome)
+            out.drain()
         if outcome.exit_code:
-            if outcome.error:
-                from ..report import console
+            from ..report import console
 
-                console.show_error(outcome, to_stderr=True)
-            raise Exit(code=outcome.exit_code)
+            with contextlib.suppress(Exception):
+                console.show_error(outcome)
+        _confess(out, err, as_json)
+        err.drain()
+    if outcome.exit_code:
+        raise Exit(code=outcome.exit_code)
+
+
+def _write_document(
+    out: Outlet, document: Callable[[Outcome], Json], outcome: Outcome, names: Mapping[str, str] | None
+) -> None:
+    """The JSON document, whatever happens to it on the way."""
+    from .. import redaction
+
+    text = json.dumps(redaction.document(document(outcome), names), indent=2, allow_nan=False)
+    out.write(f"{text}\n", always=True)
+    out.drain()
+
+
+def _confess(out: Outlet, err: Outlet, as_json: bool) -> None:
+    """Say on standard error what standard output did not take. A reader that has gone has seen enough."""
+    if out.failure is not None and (as_json or not isinstance(out.failure, BrokenPipeError)):
+        what = "The JSON document" if as_json else "What was to be read"
+        err.write(f"! {what} could not be written: {out.failure}. The exit code tells how it went.\n")
+    elif out.left_out:
+        err.write(f"! {out.left_out} lines were left out, because nobody took them.\n")
 
 
 class _Report:
     """The live report, from the first event on: until then we connect, and need not wait for Rich."""
 
-    def __init__(self, title: str, to_stderr: bool, clock: bool) -> None:
-        self._how = (title, to_stderr, clock)
+    def __init__(self, to_stderr: bool, clock: bool) -> None:
+        self._how = (to_stderr, clock)
         self._live: contextlib.ExitStack = contextlib.ExitStack()
         self._listen: Listener | None = None
         self._lock = threading.Lock()
@@ -85,11 +162,9 @@ class _Report:
     def __call__(self, event: Event) -> None:
         with self._lock:
             if self._listen is None:
-                from ..report import console
+                from ..report import live
 
-                title, to_stderr, clock = self._how
-                live = console.Live(title, to_stderr=to_stderr, clock=clock)
-                self._listen = self._live.enter_context(live).listen
+                self._listen = self._live.enter_context(live.Live(*self._how)).listen
         self._listen(event)
 
     def __enter__(self) -> _Report:
@@ -105,16 +180,5 @@ def _attempt(work: Callable[[], Outcome]) -> Outcome:
     except SwitchoverError as error:
         return Outcome(error.exit_code, error)
     except KeyboardInterrupt:
-        return Outcome(
-            1, SwitchoverError("Interrupted.", "nothing was switched", "Run the same command again.")
-        )
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM (a cancelled CI job) is treated as Ctrl-C: locks are given back."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        why = f"{signals.received() or 'Ctrl-C'}, before anything was changed"
+        return Outcome(1, SwitchoverError("Interrupted.", why, "Run the same command again."))

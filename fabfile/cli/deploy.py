@@ -47,6 +47,9 @@ def deploy(
     from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
+        common.refuse_dry(
+            c, "deploy", "Use `deploy --plan`: it says what would be done, and changes nothing."
+        )
         settings = common.settings(
             env,
             config,
@@ -54,7 +57,8 @@ def deploy(
             transfer=transfer,
             copy=copy,
             deploy_to=deploy_to,
-            source={"path": source} if source else ({"ref": ref} if ref else None),
+            source=source,
+            ref=ref,
         )
         options = Options(from_scratch, skip_health, resume)
         return fleet.deploy(
@@ -72,4 +76,4 @@ def deploy(
 
         (console.show_plan if plan else console.show_deployment)(outcome)
 
-    common.run(json, "deploy", work, documents.deployment, show)
+    common.run(json, work, documents.deployment, show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
         "deep": "Also watch idle connections for as long as deployments take: minutes.",
         "wait": "Seconds that --deep watches them.",
         "html": "Write the report as one self-contained page, too.",
-        "anonymous": "Leave user names out of the page.",
+        "anonymous": "Leave the names of users, hosts and machines out of the page and the JSON document.",
         "only": "Look for these findings only: ID,ID,…",
         "deploy_to": "The deployment root on each host, without a configuration file.",
     }
@@ -37,32 +38,46 @@ def diagnose(
     """Find out why a host can't be deployed to, with evidence, and what mends it."""
     # Here, because no other task needs them.
     from .. import diagnosis, fleet
+    from ..errors import SwitchoverError
     from ..report import diagnosis as report
     from ..report import html as page
+    from ..report import names
     from . import common
 
     found: list[diagnosis.Diagnosis] = []
+    written: list[str] = []
 
     def work(listener: Listener) -> fleet.Outcome:
+        plainly = "Leave -R out: a diagnosis undoes what it tries, and leaves nothing behind."
+        common.refuse_dry(c, "diagnose", plainly)
         ids = _ids(only, list(diagnosis.CATALOGUE))
         seconds = float(max(wait, 2)) if deep else None
         settings = common.settings(env, config, deploy_to=deploy_to)
+        if html:
+            page.check(Path(html))
         found.extend(
             diagnosis.diagnose(
                 settings, common.targets(c), deep=seconds, only=ids, listener=listener, config=c.config
             )
         )
         if html:
-            page.write(Path(html), found, diagnosis.differences(found), anonymous=anonymous)
+            try:
+                page.write(Path(html), found, diagnosis.differences(found), hidden())
+                written.append(html)
+            except SwitchoverError as error:
+                return fleet.Outcome(1, error)
         return fleet.Outcome(0 if all(host.ok for host in found) else 1)
+
+    def hidden() -> Mapping[str, str] | None:
+        return names.of(found) if anonymous else None
 
     common.run(
         json,
-        "diagnose",
         work,
         lambda outcome: report.document(outcome, found, diagnosis.differences(found)),
-        lambda outcome: report.show(found, diagnosis.differences(found), html),
+        lambda outcome: report.show(found, diagnosis.differences(found), "".join(written)),
         clock=True,
+        names=hidden,
     )
 
 

@@ -27,7 +27,6 @@ def releases(c: Any, deploy_to: str = "", env: str = "", config: str = "", json:
 
     common.run(
         json,
-        "releases",
         work,
         lambda outcome: documents.releases(outcome, found),
         lambda outcome: console.show_releases(found),

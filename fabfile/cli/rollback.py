@@ -32,6 +32,7 @@ def rollback(
     from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
+        common.refuse_dry(c, "rollback", "Use `rollback --plan`: it says which release would be live.")
         settings = common.settings(env, config, deploy_to=deploy_to)
         return fleet.rollback(
             settings,
@@ -48,4 +49,4 @@ def rollback(
 
         (console.show_rollback_plan if plan else console.show_deployment)(outcome)
 
-    common.run(json, "rollback", work, documents.deployment, show)
+    common.run(json, work, documents.deployment, show)

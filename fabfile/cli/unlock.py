@@ -27,6 +27,8 @@ def unlock(
     found: list[fleet.Holding] = []
 
     def work(listener: Listener) -> fleet.Outcome:
+        if force:
+            common.refuse_dry(c, "unlock --force", "Leave --force out: then it shows who holds the lock.")
         settings = common.settings(env, config, deploy_to=deploy_to)
         outcome, holdings = fleet.unlock(
             settings, common.targets(c), force=force, listener=listener, config=c.config
@@ -36,7 +38,6 @@ def unlock(
 
     common.run(
         json,
-        "unlock",
         work,
         lambda outcome: documents.locks(outcome, found),
         lambda outcome: console.show_locks(found),

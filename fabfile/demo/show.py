@@ -104,7 +104,7 @@ def _act(stage: _Stage, command: str, caption: str) -> None:
     stage.console.print(
         f"\n[bold]$ fab -H {stage.target.address} {command}[/]   [dim]{caption}[/]", soft_wrap=True
     )
-    with report.Live(command) as live:
+    with report.Live() as live:
         outcome = _call(stage, command, live.listen)
     report.show_deployment(outcome)
     if not outcome.ok:

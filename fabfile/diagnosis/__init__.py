@@ -24,7 +24,7 @@ from ..remote.sftp_session import NotSftp
 from ..settings import Settings
 from ..settings.model import Reconnect
 from .examination import ANSWER_WITHIN, Examination, Probe, quiet
-from .finding import CATALOGUE, Diagnosis, Finding
+from .finding import CATALOGUE, Diagnosis, Finding, Login
 from .probes import PROBES
 from .verdict import PHASES, conclude, differences, ordered
 
@@ -86,9 +86,10 @@ def _examine(host: Host, settings: Settings, deep: float | None, only: Collectio
     verdict = conclude(e.findings, e.facts, phase)
     if incident and not verdict.roots and not deep:
         verdict = replace(verdict, what=f"{verdict.what} {AFTERWARDS.format(phase=phase)}")
-    return Diagnosis(
-        host.name, ordered(verdict, e.findings.values()), verdict, e.facts, e.seconds, e.idle, incident
-    )
+    findings = ordered(verdict, e.findings.values())
+    at = host.connection
+    login = Login(at.user, at.original_host, at.host)
+    return Diagnosis(host.name, findings, verdict, e.facts, e.seconds, e.idle, incident, login)
 
 
 def _idle_ids() -> set[str]:

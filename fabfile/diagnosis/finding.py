@@ -165,6 +165,15 @@ class Verdict:
     roots: tuple[Root, ...] = ()
 
 
+@dataclass(frozen=True)
+class Login:
+    """How the host was asked for: by which user, under which name, and the name or address behind that."""
+
+    user: str = ""
+    named: str = ""
+    host: str = ""
+
+
 @dataclass
 class Diagnosis:
     """What was found out about one host.
@@ -181,6 +190,7 @@ class Diagnosis:
     seconds: dict[str, float] = field(default_factory=dict)
     idle: list[IdleLife] = field(default_factory=list)
     incident: Mapping[str, Any] | None = None  # the failed deployment that it looked into
+    login: Login = field(default_factory=Login)
 
     @property
     def ok(self) -> bool:

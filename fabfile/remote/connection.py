@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import fabric
 import paramiko
 
-from .. import address
+from .. import address, interruption
 from ..errors import ConfigError, ConnectionFailed, ConnectionLost, LinkLost, Stopped
 from ..settings import Ssh
 from . import ssh_config
@@ -293,7 +293,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         """Raise Stopped once the user has pressed Ctrl-C."""
         if self.interrupted.is_set():
             raise Stopped(
-                "Interrupted.", "Ctrl-C, or the signal TERM", "Run the same command again to go on."
+                "Interrupted.", interruption.current.asked or "Ctrl-C", "Run the same command again to go on."
             )
 
     def pause(self, seconds: float) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..events import count
-from ..redaction import redact
-from .console import make_console
 from .documents import head
+from .screen import Piece, Screen
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.text import Text
-
     from ..diagnosis import Diagnosis, Finding
     from ..diagnosis.finding import Difference, Fix, IdleLife, Root
     from ..fleet import Outcome
@@ -51,17 +48,17 @@ def _host(host: Diagnosis) -> Json:
         "host": host.host,
         "ok": host.ok,
         "verdict": {
-            "what": redact(host.verdict.what),
+            "what": host.verdict.what,
             "roots": [
                 {"id": root.finding.id, "explains": [finding.id for finding in root.explains]}
                 for root in host.verdict.roots
             ],
         },
         "findings": [_finding(finding) for finding in host.findings],
-        "facts": _clean(host.facts),
+        "facts": host.facts,
         "seconds": host.seconds,
         "idle": [{"name": life.name, "lived": life.lived, "end": life.end} for life in host.idle],
-        "incident": _clean(host.incident),
+        "incident": host.incident,
     }
 
 
@@ -70,174 +67,131 @@ def _finding(finding: Finding) -> Json:
     return {
         "id": finding.id,
         "status": finding.status,
-        "what": redact(finding.what),
-        "why": redact(finding.why),
-        "try": redact(finding.hint),
-        "fix": {"where": fix.where, "change": redact(fix.change)} if fix else None,
-        "evidence": _clean(finding.evidence),
+        "what": finding.what,
+        "why": finding.why,
+        "try": finding.hint,
+        "fix": {"where": fix.where, "change": fix.change} if fix else None,
+        "evidence": finding.evidence,
     }
 
 
-def _clean(value: object) -> Any:
-    """As JSON, without secrets."""
-    if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return redact(str(value))
-
-
 def show(found: Sequence[Diagnosis], apart: Sequence[Difference], html: str = "") -> None:
-    """Verdict, what is wrong with the change that mends it, and what was looked at; for each host."""
-    console = make_console()
+    """Verdict, what is wrong with the change that mends it, and what was looked at; for each host, the ones
+    that can't be deployed to first. Hosts of which the same is true are told of once.
+    """
+    screen = Screen()
     if len(found) > 1:
-        _overview(console, found)
-    for host in found:
-        if len(found) == 1 or not host.ok or host.verdict.roots:
-            _show_host(console, host)
+        _overview(screen, found)
+    for hosts in _alike(found):
+        if len(found) == 1 or not hosts[0].ok or hosts[0].verdict.roots:
+            _show_host(screen, hosts)
     if apart:
-        _show_differences(console, apart)
+        _show_differences(screen, apart)
     if html:
-        console.print(f"\nThe report is in {html}.", markup=False)
+        screen.blank()
+        screen.say(f"The report is in {html}.")
 
 
-def _overview(console: Console, found: Sequence[Diagnosis]) -> None:
-    from rich.table import Table
+def _alike(found: Sequence[Diagnosis]) -> list[list[Diagnosis]]:
+    groups: dict[tuple[str, ...], list[Diagnosis]] = {}
+    for host in sorted(found, key=_order):
+        name = re.compile(rf"(?<![\w.-]){re.escape(host.host)}(?![\w-])")
+        roots = [root.finding for root in host.verdict.roots]
+        said = [host.verdict.what, *(text for f in roots for text in (f.id, f.status, f.what, f.why, f.hint))]
+        groups.setdefault(tuple(name.sub("HOST", text) for text in said), []).append(host)
+    return list(groups.values())
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "host", "failed", "warned", "verdict"):
-        table.add_column(name, overflow="fold", justify="right" if name in ("failed", "warned") else "left")
-    for host in found:
+
+def _order(host: Diagnosis) -> int:
+    return ("fail", "warn", "ok").index(_worst(host.findings))
+
+
+def _worst(findings: Sequence[Finding]) -> str:
+    statuses = {finding.status for finding in findings}
+    return next((status for status in ("fail", "warn") if status in statuses), "ok")
+
+
+def _overview(screen: Screen, found: Sequence[Diagnosis]) -> None:
+    rows: list[list[Piece]] = []
+    for host in sorted(found, key=_order):
         statuses = [finding.status for finding in host.findings]
-        status = "fail" if "fail" in statuses else "warn" if "warn" in statuses else "ok"
-        table.add_row(
-            _mark(status),
-            host.host,
-            str(statuses.count("fail")),
-            str(statuses.count("warn")),
-            redact(host.verdict.what),
-        )
-    console.print()
-    _put(console, table)
+        failed, warned = str(statuses.count("fail")), str(statuses.count("warn"))
+        rows.append([MARKS[_worst(host.findings)], host.host, failed, warned, host.verdict.what])
+    screen.blank()
+    screen.table(
+        ("", "host", "failed", "warned", "verdict"), rows, right=("failed", "warned"), flexible="verdict"
+    )
 
 
-def _say(console: Console, text: Text) -> None:
-    """Print a text: on a terminal wrapped between words, elsewhere whole."""
-    console.print(text, soft_wrap=not console.is_terminal)
-
-
-def _put(console: Console, what: Any) -> None:
-    """Print a table; where there is no terminal, without the blanks that fill its last column."""
-    if console.is_terminal:
-        console.print(what)
-        return
-    with console.capture() as kept:
-        console.print(what)
-    console.file.write("\n".join(line.rstrip() for line in kept.get().split("\n")))
-
-
-def _mark(status: str) -> Text:
-    from rich.text import Text
-
-    return Text(*MARKS[status])
-
-
-def _show_host(console: Console, host: Diagnosis) -> None:
-    from rich.text import Text
-
+def _show_host(screen: Screen, alike: Sequence[Diagnosis]) -> None:
+    host = alike[0]
     facts = " · ".join(how.format(host.facts[name]) for name, how in HEADLINE.items() if host.facts.get(name))
-    console.print()
-    _say(console, Text.assemble((host.host, "bold"), (f"   {facts}" if facts else "", "dim")))
+    screen.blank()
+    screen.say((host.host, "bold"), (f"   {facts}" if facts else "", "dim"))
+    if len(alike) > 1:
+        screen.labelled("and:", ", ".join(other.host for other in alike[1:]))
     if host.incident:
         seen = host.incident
         line = f"The last command failed in {seen['phase']} ({seen.get('time', '?')}): {seen.get('what', '')}"
-        _say(console, Text(line, "dim"))
+        screen.say((line, "dim"))
     style = "bold red" if not host.ok else "bold yellow" if host.verdict.roots else "bold green"
-    _say(console, Text(redact(host.verdict.what), style))
+    screen.say((host.verdict.what, style))
     for root in host.verdict.roots:
-        _show_root(console, root)
+        _show_root(screen, root)
     if host.idle:
-        _show_idle(console, host.idle)
-    _show_stages(console, host)
+        _show_idle(screen, host.idle)
+    _show_stages(screen, host)
 
 
-def _show_root(console: Console, root: Root) -> None:
-    from rich.padding import Padding
-    from rich.text import Text
-
+def _show_root(screen: Screen, root: Root) -> None:
     finding = root.finding
     mark, style = MARKS[finding.status]
-    console.print()
-    console.print(
-        Text.assemble((f"{mark} ", style), (redact(finding.what), "bold"), (f"  {finding.id}", "dim"))
-    )
-    rows = [("seen", redact(finding.why)), ("try", redact(finding.hint))]
-    for label, text in rows:
+    screen.blank()
+    screen.say((f"{mark} ", style), (finding.what, "bold"), (f"  {finding.id}", "dim"))
+    for label, text in (("seen", finding.why), ("try", finding.hint)):
         if text:
-            _put(console, Padding(_labelled(label, text), (0, 0, 0, 2), expand=False))
+            screen.labelled(label, text, width=6)
     if finding.fix:
-        _show_fix(console, finding.fix)
+        _show_fix(screen, finding.fix)
     for other in root.explains:
-        _put(
-            console,
-            Padding(_labelled("so", f"{redact(other.what)}  {other.id}", "dim"), (0, 0, 0, 2), expand=False),
-        )
+        screen.labelled("so", f"{other.what}  {other.id}", width=6, style="dim")
 
 
-def _labelled(label: str, text: str, style: str = "") -> Any:
-    """A text that stays in its column when it is wrapped."""
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=5)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(label, "dim"), Text(text, style))
-    return grid
+def _show_fix(screen: Screen, fix: Fix) -> None:
+    screen.say((f"{PLACES[fix.where]}:", "dim"), indent=8)
+    for line in fix.change.split("\n"):
+        screen.say((line, "cyan"), indent=10, whole=True)  # unwrapped, so that it can be copied
 
 
-def _show_fix(console: Console, fix: Fix) -> None:
-    from rich.text import Text
-
-    console.print(Text.assemble("        ", (f"{PLACES[fix.where]}:", "dim")))
-    # Unwrapped, so that it can be copied.
-    console.print(Text(f"          {redact(fix.change)}", "cyan"), soft_wrap=True)
-
-
-def _show_idle(console: Console, lives: Sequence[IdleLife]) -> None:
-    from rich.text import Text
-
+def _show_idle(screen: Screen, lives: Sequence[IdleLife]) -> None:
     longest = max(max(life.lived for life in lives), 0.1)
-    console.print("\nHow long idle connections lived:")
+    screen.blank()
+    screen.say("How long idle connections lived:")
     width = max(len(life.name) for life in lives)
     for life in lives:
         bar = "━" * max(1, round(BAR * life.lived / longest))
         ended = "still alive" if life.end == "ok" else life.end
         style = "green" if life.end == "ok" else "red"
-        console.print(
-            Text.assemble(f"  {life.name:<{width}}  {life.lived:6.1f} s  ", (f"{bar} {ended}", style)),
-            soft_wrap=True,
-        )
+        screen.say(f"  {life.name:<{width}}  {life.lived:6.1f} s  ", (f"{bar} {ended}", style), whole=True)
 
 
-def _show_stages(console: Console, host: Diagnosis) -> None:
-    from rich.table import Table
-
+def _show_stages(screen: Screen, host: Diagnosis) -> None:
     from ..diagnosis.finding import STAGES
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("", "stage", "seconds", "what was looked at"):
-        table.add_column(name, overflow="fold", justify="right" if name == "seconds" else "left")
+    rows: list[list[Piece]] = []
     for stage in STAGES:
         findings = [finding for finding in host.findings if finding.stage == stage]
         if findings:
             worst = next((s for s in ("fail", "warn", "ok") if any(f.status == s for f in findings)), "skip")
             seconds = f"{host.seconds[stage]:.2f}" if stage in host.seconds else ""
-            table.add_row(_mark(worst), stage, seconds, summary(findings))
-    console.print()
-    _put(console, table)
+            rows.append([MARKS[worst], stage, seconds, summary(findings)])
+    screen.blank()
+    screen.table(
+        ("", "stage", "seconds", "what was looked at"),
+        rows,
+        right=("seconds",),
+        flexible="what was looked at",
+    )
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -252,13 +206,14 @@ def summary(findings: Sequence[Finding]) -> str:
         parts.append(f"{len(by['ok'])} fine")
     if by["skip"]:
         reasons = sorted({f.why for f in by["skip"] if f.why})
-        parts.append(f"{len(by['skip'])} not looked at: {redact('; '.join(reasons))}")
+        parts.append(f"{len(by['skip'])} not looked at: {'; '.join(reasons)}")
     return " · ".join(parts)
 
 
-def _show_differences(console: Console, apart: Sequence[Difference]) -> None:
-    console.print("\n[bold]Where the hosts differ[/]")
+def _show_differences(screen: Screen, apart: Sequence[Difference]) -> None:
+    screen.blank()
+    screen.say(("Where the hosts differ", "bold"))
     for difference in apart:
-        console.print(f"  {difference.fact}", markup=False)
+        screen.say(difference.fact, indent=2)
         for value, hosts in difference.values.items():
-            console.print(f"    {redact(value)}: {', '.join(hosts)}", markup=False)
+            screen.say(f"{value}: {', '.join(hosts)}", indent=4)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
-from ..redaction import anonymize, redact
+from ..errors import ConfigError, SwitchoverError
+from ..redaction import anonymize, clean
 from .diagnosis import MARKS, PLACES, summary
 
 if TYPE_CHECKING:
@@ -27,20 +28,48 @@ STATIONS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
+def check(path: Path) -> None:
+    """See that the page can be written, before anything is contacted. Raises ConfigError."""
+    why = ""
+    if path.is_dir():
+        why = "it is a directory"
+    elif path.exists():
+        why = "" if os.access(path, os.W_OK) else "it can't be written to"
+    elif not path.parent.is_dir():
+        why = f"there is no directory {path.parent}"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        why = f"nothing can be written in {path.parent}"
+    else:
+        why = _try(path)
+    if why:
+        raise ConfigError(f"The report can't be written to {path}.", why, "Name another file with --html.")
+
+
+def _try(path: Path) -> str:
+    """Make the file, and remove it again: what rights don't tell (a read-only file system, a full one)."""
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def write(
-    path: Path, found: Sequence[Diagnosis], apart: Sequence[Difference], *, anonymous: bool = False
+    path: Path,
+    found: Sequence[Diagnosis],
+    apart: Sequence[Difference],
+    names: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the page to `path`. anonymous: without the user names that were seen.
-
-    Raises ConfigError where the file can't be written.
-    """
+    """Write the page to `path`; with `names`, without these. Raises SwitchoverError where that fails."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
-    names = {host.facts.get("user", "") for host in found} if anonymous else set()
-
-    def clean(text: object) -> str:
-        said = redact(str(text))
-        return anonymize(said, names) if anonymous else said
+    def shown(value: object) -> object:
+        if isinstance(value, Markup | int | float):
+            return value
+        text = clean(value, lines=True)
+        return anonymize(text, names) if names else text
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -48,7 +77,7 @@ def write(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: clean(value) if type(value) is str else value,  # not Markup
+        finalize=shown,
     )
     environment.filters["plain"] = _plain
     page = environment.get_template("diagnosis.html.j2").render(
@@ -61,8 +90,8 @@ def write(
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"The report can't be written to {path}.", str(error), "Name another file with --html."
+        raise SwitchoverError(
+            f"The report could not be written to {path}.", str(error), "Run it again with another --html."
         ) from error
 
 

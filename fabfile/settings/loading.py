@@ -48,6 +48,7 @@ def load(
     if mistakes or keys is None:
         raise config_error(mistakes)
 
+    _learn_secrets(keys)
     name = keys.application
     if name is None and keys.deploy_to is not None:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", posixpath.basename(keys.deploy_to))
@@ -58,6 +59,16 @@ def load(
         environment=env,
         environments=tuple(sections),
     )
+
+
+def _learn_secrets(keys: Any) -> None:
+    """What the configuration keeps in URLs is shown nowhere."""
+    urls = [keys.health.url if keys.health else None, keys.source.git if keys.source else None]
+    if any(url and ("@" in url or "?" in url) for url in urls):
+        from ..redaction import learn_url  # here: few have any
+
+        for url in filter(None, urls):
+            learn_url(url)
 
 
 def _find(path: Path | None) -> Path | None:

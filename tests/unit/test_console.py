@@ -27,7 +27,7 @@ EVENTS = [
 @pytest.mark.promise("markup")
 @pytest.mark.parametrize("event", EVENTS[1:6], ids=lambda event: type(event).__name__)
 def test_no_markup_of_a_host_is_interpreted(event: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    with console.Live("deploy") as live:
+    with console.Live() as live:
         live.listen(StepStarted("web1", "hook"))
         live.listen(event)
     assert MARKUP in capsys.readouterr().out

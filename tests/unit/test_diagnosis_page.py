@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fabfile.diagnosis.finding import Diagnosis, Finding, Fix, IdleLife
 from fabfile.diagnosis.verdict import conclude, ordered
-from fabfile.report import html
+from fabfile.report import html, names
 
 EVIL = '<script>alert(1)</script> & "quotes"'
 
@@ -17,7 +17,7 @@ def page(folder: Path, *found: Finding, idle: tuple[IdleLife, ...] = (), anonymo
     facts = {"server": EVIL, "user": "joe"}
     verdict = conclude(by_id, facts)
     host = Diagnosis("web1", ordered(verdict, found), verdict, facts, {"connect": 0.1}, list(idle))
-    html.write(folder / "page.html", [host], [], anonymous=anonymous)
+    html.write(folder / "page.html", [host], [], names.of([host]) if anonymous else None)
     return (folder / "page.html").read_text()
 
 

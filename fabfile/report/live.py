@@ -1,0 +1,205 @@
+"""What is seen while the work goes on: bars on a terminal, elsewhere a line for each thing that ended."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from ..events import Event, Note, Output, Progress, StepFailed, StepFinished, StepStarted, Waiting, size
+from ..redaction import REMOVED, KeyBlocks, clean
+from .screen import Screen
+
+PLAIN_EVERY = 10.0  # seconds without a line, where there is no terminal, until one says what goes on
+
+
+class Live:
+    """Listens to events and shows them while the work goes on."""
+
+    def __init__(self, to_stderr: bool = False, clock: bool = False) -> None:
+        self.screen = Screen(to_stderr)
+        self.lock = threading.Lock()
+        self.view: _Bars | _Lines = (
+            _Bars(self.screen, clock) if self.screen.is_terminal else _Lines(self.screen)
+        )
+        self.keys: dict[tuple[str, str], KeyBlocks] = {}
+        self.noted: set[tuple[str, str]] = set()
+        self.ended = threading.Event()
+
+    def __enter__(self) -> Live:
+        self.view.start()
+        threading.Thread(target=self._watch, name="live", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ended.set()
+        with self.lock, contextlib.suppress(Exception):
+            self.view.stop()
+
+    def listen(self, event: Event) -> None:
+        """Show one event; called from several threads. What can't be shown must not fail the work."""
+        with self.lock, contextlib.suppress(Exception):
+            if isinstance(event, StepStarted):
+                self.view.started(event)
+            elif isinstance(event, Progress):
+                self.view.progress(event)
+            elif isinstance(event, StepFinished):
+                self.view.finished(event)
+            elif isinstance(event, Waiting):
+                self.view.waiting(event)
+            elif isinstance(event, Output):
+                self._output(event)
+            else:
+                self._say(event)
+
+    def _output(self, event: Output) -> None:
+        keys = self.keys.setdefault((event.host, event.step), KeyBlocks())
+        line = keys.line(event.line)
+        self.view.said(event.host)
+        if line is not None:
+            self.screen.output(f"{event.host} │ ", f"{line} {REMOVED}" if keys.inside else line)
+
+    def _say(self, event: StepFailed | Note) -> None:
+        if isinstance(event, StepFailed):
+            self.view.ended(event.host)
+            self.screen.say((f"{event.host}  ✗ {event.step}  ", "red"), event.what)
+        elif (event.host, event.text) not in self.noted:  # the same thing, told at each command
+            self.noted.add((event.host, event.text))
+            mark, style = ("!", "yellow") if event.level == "warn" else ("·", "dim")
+            self.screen.say((f"{event.host}  {mark} ", style), event.text)
+
+    def _watch(self) -> None:
+        while not self.ended.wait(min(1.0, PLAIN_EVERY / 2)):
+            with self.lock, contextlib.suppress(Exception):
+                self.view.tick(time.monotonic())
+
+
+class _Lines:
+    """A line for each thing that ended, and now and then one about what goes on."""
+
+    def __init__(self, screen: Screen) -> None:
+        self.screen = screen
+        self.running: dict[str, tuple[str, float]] = {}  # host -> its step, since when
+        self.told: dict[str, float] = {}  # host -> when the last line about it was shown
+        self.how: dict[str, str] = {}  # host -> how far the step is
+
+    def start(self) -> None:
+        """Nothing to prepare."""
+
+    def stop(self) -> None:
+        """Nothing to tidy."""
+
+    def started(self, event: StepStarted) -> None:
+        now = time.monotonic()
+        self.running[event.host] = (event.step, now)
+        self.told[event.host] = now
+        self.how.pop(event.host, None)
+
+    def progress(self, event: Progress) -> None:
+        self.how[event.host] = _share(event)
+
+    def waiting(self, event: Waiting) -> None:
+        self.how[event.host] = f"{event.what}  {event.passed:.0f} of {event.total:.0f} s"
+
+    def said(self, host: str) -> None:
+        self.told[host] = time.monotonic()
+
+    def ended(self, host: str) -> None:
+        self.running.pop(host, None)
+
+    def finished(self, event: StepFinished) -> None:
+        self.ended(event.host)
+        self.screen.say(_finished(event))
+
+    def tick(self, now: float) -> None:
+        """Say what goes on where nothing was said for a while: CI ends what is silent."""
+        for host, (step, since) in self.running.items():
+            if now - self.told[host] >= PLAIN_EVERY:
+                self.told[host] = now
+                self.screen.say(f"{host}  … {step}  {self.how.get(host) or f'{now - since:.0f} s'}")
+
+
+class _Bars:
+    """One line a host that changes in place; what ended scrolls by above."""
+
+    def __init__(self, screen: Screen, clock: bool = False) -> None:
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+        from rich.progress import Progress as Bars
+
+        self.screen = screen
+        self.bars = Bars(
+            SpinnerColumn(),
+            TextColumn("{task.fields[host]}", style="bold", markup=False),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            *([] if clock else [DownloadColumn(), TransferSpeedColumn()]),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[files]}", markup=False),
+            console=screen.console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self.rows: dict[str, Any] = {}
+
+    def start(self) -> None:
+        self.bars.start()
+
+    def stop(self) -> None:
+        self.bars.stop()
+
+    def started(self, event: StepStarted) -> None:
+        row, step, host = self.rows.get(event.host), clean(event.step), clean(event.host)
+        if row is None:
+            self.rows[event.host] = self.bars.add_task(step, total=None, host=host, files="")
+        else:
+            self.bars.reset(row, total=None, description=step, host=host, files="")
+
+    def progress(self, event: Progress) -> None:
+        self.bars.update(
+            self.rows[event.host],
+            total=event.total,
+            completed=event.done,
+            files=f"{event.files}/{event.total_files} files",
+        )
+
+    def waiting(self, event: Waiting) -> None:
+        self.bars.update(
+            self.rows[event.host],
+            total=event.total,
+            completed=event.passed,
+            description=f"watching {clean(event.what)}",
+            files=f"{event.passed:.0f} of {event.total:.0f} s",
+        )
+
+    def said(self, host: str) -> None:
+        """The bar moves anyway."""
+
+    def ended(self, host: str) -> None:
+        """The bar stays until the next step."""
+
+    def finished(self, event: StepFinished) -> None:
+        self.screen.say(_finished(event))
+
+    def tick(self, now: float) -> None:
+        """The bar moves anyway."""
+
+
+def _finished(event: StepFinished) -> str:
+    return f"{event.host}  ✓ {event.step:<13} {event.seconds:7.2f} s  {event.detail}".rstrip()
+
+
+def _share(event: Progress) -> str:
+    share = 100 * event.done // event.total if event.total else 100
+    return f"{share} %, {event.files} of {event.total_files} files, {size(event.done)} of {size(event.total)}"

@@ -1,0 +1,134 @@
+"""The only way to a terminal: takes plain text, and shows it as text.
+
+Every piece passes `redaction.clean` here, so that nobody above can forget it. Rich gets no markup to
+interpret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..redaction import clean, repeated
+from .outlet import outlet
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Piece = str | tuple[str, str]  # a text, or one with a style of Rich's ("bold red")
+WIDE = 200  # columns where there is no terminal
+NARROW = 24  # columns that a flexible column wants at least
+
+
+class Screen:
+    """Standard output or error, for a person."""
+
+    def __init__(self, to_stderr: bool = False) -> None:
+        from rich.console import Console
+
+        self.out = outlet(to_stderr)
+        terminal = self.out.isatty()
+        # Without a terminal long lines stay whole.
+        self.console: Console = Console(
+            file=self.out,  # type: ignore[arg-type]
+            markup=False, emoji=False, highlight=False, width=None if terminal else WIDE,
+        )  # fmt: skip
+        self.is_terminal = self.console.is_terminal
+
+    def say(self, *pieces: Piece, indent: int = 0, whole: bool = False) -> None:
+        """A line: wrapped between words on a terminal, what follows by `indent`; whole: not at all."""
+        from rich.padding import Padding
+
+        text = _assembled(pieces)
+        if indent and self.is_terminal and not whole:
+            self._print(Padding(text, (0, 0, 0, indent), expand=False), text.plain)
+        else:
+            text.pad_left(indent)
+            self._print(text, text.plain, soft_wrap=whole or not self.is_terminal)
+
+    def output(self, before: str, line: str) -> None:
+        """A line that a hook printed, in its own colours."""
+        from rich.text import Text
+
+        said = Text.from_ansi(clean(line, colours=True))
+        self._print(Text.assemble((clean(before), "dim"), said), said.plain, soft_wrap=not self.is_terminal)
+
+    def labelled(self, label: str, text: str, indent: int = 2, width: int = 5, style: str = "") -> None:
+        """A text of several lines behind a label, staying in its column."""
+        lines = repeated(clean(text, lines=True).split("\n"))
+        for number, line in enumerate(lines):
+            begin = f"{' ' * indent}{label if number == 0 else '':<{width}}"
+            if not self.is_terminal:
+                self.say(begin, (line, style))
+                continue
+            from rich.table import Table
+            from rich.text import Text
+
+            grid = Table.grid()
+            grid.add_column(width=len(begin), no_wrap=True)
+            grid.add_column(overflow="fold")
+            grid.add_row(Text(begin, "dim"), Text(line, style))
+            self._print(grid, begin + line)
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Piece]],
+        *,
+        right: Sequence[str] = (),
+        flexible: str = "",
+    ) -> None:
+        """A table; where it does not fit, a block for each row. flexible: the column that may be wrapped."""
+        from rich.measure import Measurement
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in columns:
+            table.add_column(
+                name, justify="right" if name in right else "left", no_wrap=name != flexible, overflow="fold"
+            )
+        cells = [[_assembled([piece]) for piece in row] for row in rows]
+        for row in cells:
+            table.add_row(*row)
+        fixed = Measurement.get(self.console, self.console.options, table).minimum
+        widest = max((len(word) for row in cells for cell in row for word in cell.plain.split()), default=0)
+        room = self.console.width - (NARROW - min(widest, NARROW) if flexible else 0)
+        if self.is_terminal and fixed > room:
+            self._blocks(columns, cells)
+        else:
+            self._print(table, "\n".join("  ".join(cell.plain for cell in row) for row in cells), strip=True)
+
+    def _blocks(self, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+        width = max(map(len, columns)) + 2
+        for row in rows:
+            for name, cell in zip(columns, row, strict=True):
+                if cell.plain:
+                    self.labelled(name, cell.plain, width=width)
+            self.blank()
+
+    def blank(self) -> None:
+        """An empty line."""
+        self._print("", "")
+
+    def _print(self, what: Any, plain: str, *, soft_wrap: bool = False, strip: bool = False) -> None:
+        """Rich's mistakes are no failure of the work: the text is shown without it then."""
+        try:
+            if strip and not self.is_terminal:  # without the blanks that fill a table's last column
+                with self.console.capture() as kept:
+                    self.console.print(what)
+                self.out.write("\n".join(line.rstrip() for line in kept.get().split("\n")))
+            else:
+                self.console.print(what, soft_wrap=soft_wrap)
+        except Exception:  # noqa: BLE001
+            self.out.write(f"{plain}\n")
+
+
+def _assembled(pieces: Sequence[Piece]) -> Text:
+    from rich.text import Text
+
+    made = Text()
+    for piece in pieces:
+        text, style = piece if isinstance(piece, tuple) else (piece, "")
+        made.append(clean(text), style or None)
+    return made
