@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import paramiko
 
 from ..errors import AuthenticationFailed, KeyFileUnusable
@@ -64,6 +66,8 @@ class Login:
     def _by_key(self, offer: Offer) -> bool:
         try:
             return self._try(lambda h, done: h.auth_publickey(self.user, offer.key, done))
+        except TimeoutError:
+            raise  # a silence is no refusal
         except (paramiko.SSHException, OSError):
             if not self.transport.is_active():
                 raise
@@ -102,7 +106,7 @@ class Login:
 
     def _refused(self) -> AuthenticationFailed:
         wanted = [name for name in ("password", "keyboard-interactive") if name in self.allowed]
-        fields = {"methods": tuple(self.allowed), "offered": tuple(self.offered)}
+        fields: dict[str, Any] = {"methods": tuple(self.allowed), "offered": tuple(self.offered)}
         offered = f"offered: {', '.join(self.offered) or 'no key, since none was found'}"
         takes = f"; the server takes {', '.join(self.allowed)}" if self.allowed else ""
         if self.partial and wanted and self.ways.password is None:
@@ -111,6 +115,7 @@ class Login:
                 f"it took the key, and wants {' or '.join(wanted)} besides",
                 "Give it with `fab --prompt-for-login-password`: a password or a one-time code. A connection "
                 "that is lost can't be made again with a code that was used.",
+                partial=True,
                 **fields,
             )
         unusable = self.ways.unusable
@@ -128,9 +133,7 @@ class Login:
         )
 
 
-def _unusable(
-    where: str, files: list[Unusable], offered: str, fields: dict[str, tuple[str, ...]]
-) -> KeyFileUnusable:
+def _unusable(where: str, files: list[Unusable], offered: str, fields: dict[str, Any]) -> KeyFileUnusable:
     first = files[0]
     is_what, hint = _PROBLEMS[first.problem]
     told = "; ".join(_told(each) for each in files)
