@@ -29,6 +29,8 @@ Each says what happened, why (the evidence seen) and what to try.
 
 from __future__ import annotations
 
+from typing import Any
+
 # Why a command on the host failed, where that has a known cure: CommandFailed.reason.
 NO_SPACE, QUOTA, READ_ONLY = "no-space", "quota", "read-only"
 DENIED, NOT_PERMITTED = "denied", "not-permitted"
@@ -134,7 +136,8 @@ class HostKeyRefused(ConnectionFailed):
 class AuthenticationFailed(ConnectionFailed):
     """The host refused every way to log in that was offered. Never retried.
 
-    methods: those that the server takes, as far as it has said. offered: what was tried.
+    methods: those that the server takes, as far as it has said. offered: what was tried. partial: it took
+    something of that, and wants more.
     """
 
     def __init__(
@@ -145,8 +148,10 @@ class AuthenticationFailed(ConnectionFailed):
         *,
         methods: tuple[str, ...] = (),
         offered: tuple[str, ...] = (),
+        partial: bool = False,
     ) -> None:
         super().__init__(what, why, hint, stage="login", cause="login refused")
+        self.partial = partial
         self.methods = methods
         self.offered = offered
 
@@ -157,9 +162,7 @@ class KeyFileUnusable(AuthenticationFailed):
     problem: missing, unreadable, open, public, encrypted or damaged.
     """
 
-    def __init__(
-        self, what: str, why: str, hint: str, *, path: str, problem: str, **fields: tuple[str, ...]
-    ) -> None:
+    def __init__(self, what: str, why: str, hint: str, *, path: str, problem: str, **fields: Any) -> None:
         super().__init__(what, why, hint, **fields)
         self.path = path
         self.problem = problem

@@ -6,15 +6,19 @@ runs them. Scripts import `diagnose` and `differences`.
 
 from __future__ import annotations
 
+import threading
 import time
+import traceback
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import fabric
 
 from .. import incidents
+from ..background import background
 from ..errors import SwitchoverError
 from ..events import Listener, StepFailed, StepStarted, silent
 from ..hosts import AT_ONCE, Target, opened
@@ -23,16 +27,19 @@ from ..remote.host import Host
 from ..remote.sftp_session import NotSftp
 from ..settings import Settings
 from ..settings.model import Reconnect
-from .examination import ANSWER_WITHIN, Examination, Probe, quiet
+from .examination import WHOLE, Examination, OutOfTime, Probe, Unanswered, quiet
 from .finding import CATALOGUE, Diagnosis, Finding, Login
-from .probes import PROBES
-from .verdict import PHASES, conclude, differences, ordered
+from .probes import PROBES, network
+from .verdict import PHASES, add_unseen, conclude, differences, ordered
 
 __all__ = ["CATALOGUE", "Diagnosis", "Finding", "diagnose", "differences"]
 
 
 # A deployment is patient with a lost connection and a long command; a diagnosis wants to know of them.
 BRISK: dict[str, Any] = {"reconnect": Reconnect(1, 15), "command_timeout": 30}
+GRACE = 6.0  # seconds beyond that, in which a probe that is under way may end
+NO_DEPLOY_TO = "no deploy_to is given"
+BY_CHOICE = (NO_DEPLOY_TO, "ssh.sftp is off")  # why an ability is missing that nobody has asked for
 AFTERWARDS = (
     "Yet the last command failed in {phase}: whatever it was may come and go, or show only after a while. "
     "--deep watches what happens to connections that are idle."
@@ -51,45 +58,88 @@ def diagnose(
     """Examine all hosts in parallel; what is wrong with each, ranked. Changes nothing that it does not undo.
 
     deep: seconds that idle connections are watched, besides all else. only: ids of findings to look for.
+    It ends within 60 seconds, and `deep`, whatever hangs; on Ctrl-C at once: with what is known by then.
     Raises ConfigError; trouble with a host is what its Diagnosis is about.
     """
     brisk = replace(settings, ssh=replace(settings.ssh, **BRISK))
-    with opened(brisk, targets, listener, config) as hosts, ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = [pool.submit(_examine, host, settings, deep, only) for host in hosts]
+    with opened(brisk, targets, listener, config) as hosts:
+        runs = [_Run(host, settings, deep or 0.0, only) for host in hosts]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            futures = [pool.submit(run.watched) for run in runs]
+            try:
+                wait(futures)
+            except KeyboardInterrupt:
+                for run in runs:
+                    run.stop.set()
+        return [future.result() for future in futures]
+
+
+class _Run:
+    """The examination of one host, in a thread that may hang."""
+
+    def __init__(self, host: Host, settings: Settings, deep: float, only: Sequence[str]) -> None:
+        self.incident = incidents.read(host.connection.address)
+        self.only = only
+        self.deep = deep
+        self.stop = threading.Event()
+        self.e = e = Examination(host, settings, lambda interval: _again(host, interval))
+        if e.layout is None:
+            e.abilities["deploy_to"] = NO_DEPLOY_TO
+        else:
+            e.grant("deploy_to")
+        e.deep = deep
+
+    @property
+    def phase(self) -> str:
+        """Where the last command failed, "" if none did."""
+        return str(self.incident["phase"]) if self.incident else ""
+
+    def watched(self) -> Diagnosis:
+        """Examine, and wait no longer than that may take."""
+        self.e.until = time.monotonic() + WHOLE + self.deep
+        work = background(self._examine)
+        while not work.done() and not self.stop.wait(0.05) and time.monotonic() < self.e.until + GRACE:
+            pass
+        if not work.done():
+            self.e.host.connection.interrupted.set()
+        why = "the diagnosis was interrupted" if self.stop.is_set() else "the time for a diagnosis was over"
+        for probe in PROBES:
+            for id in set(probe.covers) - set(self.e.findings):
+                self.e.skip(id, why, unknown=not probe.deep)
+        if work.done():
+            work.result()
+        return self._conclude()
+
+    def _examine(self) -> None:
+        e = self.e
         try:
-            return [future.result() for future in futures]
-        except KeyboardInterrupt:
-            for host in hosts:
-                host.connection.interrupted.set()
-            raise
+            for probe in _plan(self.only, self.phase, bool(self.deep)):
+                _try(e, probe)
+        except OutOfTime:
+            return
+        finally:
+            e.tidy()
+        if not self.deep:
+            for id in _idle_ids() - set(e.findings):
+                e.skip(id, "add --deep to look at it", unknown=False)
+        if self.only:
+            for id in set(CATALOGUE) - set(e.findings):
+                e.skip(id, "--only did not ask for it", unknown=False)
 
-
-def _examine(host: Host, settings: Settings, deep: float | None, only: Collection[str]) -> Diagnosis:
-    incident = incidents.read(host.connection.address)
-    phase = str(incident["phase"]) if incident else ""
-    e = Examination(host, settings, lambda interval: _again(host, interval))
-    if e.layout is None:
-        e.abilities["deploy_to"] = "no deploy_to is given"
-    else:
-        e.grant("deploy_to")
-    e.deep = deep or 0.0
-    try:
-        for probe in _plan(only, phase, bool(deep)):
-            _try(e, probe)
-    finally:
-        e.tidy()
-    if not deep:
-        for id in _idle_ids() - set(e.findings):
-            e.skip(id, "--deep looks at it: it takes waiting")
-    if only:
-        e.findings = {id: f for id, f in e.findings.items() if id in only or f.bad}
-    verdict = conclude(e.findings, e.facts, phase)
-    if incident and not verdict.roots and not deep:
-        verdict = replace(verdict, what=f"{verdict.what} {AFTERWARDS.format(phase=phase)}")
-    findings = ordered(verdict, e.findings.values())
-    at = host.connection
-    login = Login(at.user, at.original_host, at.host)
-    return Diagnosis(host.name, findings, verdict, e.facts, e.seconds, e.idle, incident, login)
+    def _conclude(self) -> Diagnosis:
+        e, findings = self.e, dict(self.e.findings)
+        if self.only:
+            findings = {id: f for id, f in findings.items() if id in self.only or f.bad}
+        add_unseen(findings)
+        if "unexplained" not in findings and not self.only:
+            findings["unexplained"] = Finding("unexplained", "ok", CATALOGUE["unexplained"].fine)
+        verdict = conclude(findings, e.facts, self.phase)
+        if self.incident and not verdict.roots and not self.deep:
+            verdict = replace(verdict, what=f"{verdict.what} {AFTERWARDS.format(phase=self.phase)}")
+        at = e.host.connection
+        login = Login(at.user, at.original_host, at.host)
+        found = ordered(verdict, findings.values())
+        return Diagnosis(e.host.name, found, verdict, e.facts, e.seconds, e.idle, self.incident, login)
 
 
 def _idle_ids() -> set[str]:
@@ -118,12 +168,14 @@ def _plan(only: Collection[str], phase: str, deep: bool) -> list[Probe]:
 
 
 def _try(e: Examination, probe: Probe) -> None:
-    """Run one probe; what it leaves open is ok, or skipped where it could not look."""
+    """Run one probe; what it leaves open is ok, or unknown where it did not come to its end."""
+    e.left(1.0)
     blocked = next((need for need in probe.needs if not e.has(need)), None)
     if blocked is not None:
+        chosen = e.abilities.get(blocked) in BY_CHOICE
         for id in probe.covers:
             if id not in e.findings:
-                e.skip(id, _because(e, blocked))
+                e.skip(id, _because(e, blocked), unknown=not chosen)
         return
     started = time.monotonic()
     e.host.emit(StepStarted(e.host.name, probe.stage))
@@ -151,41 +203,50 @@ def _run(e: Examination, probe: Probe) -> str:
             if probe.grants and any(e.bad(id) for id in probe.covers):
                 return "what was found keeps the rest from being seen"
             return ""
+        except Unanswered as error:
+            e.unexplained(probe.stage, str(error))
+            return str(error)
         except (SwitchoverError, NotSftp, *LINK_ERRORS) as error:
-            why = f"{error.what} {error.why}" if isinstance(error, SwitchoverError) else str(error)
-            why = why or type(error).__name__
+            why = _words(error)
             e.close_sftp()
-            if e.connection.transport is None or turn == 2:
+            if e.connection.transport is None:
                 return why
-            if e.connection.still_alive():
-                if e.answers():
-                    return why
-                _silent(e, probe)
-            if not _reopened(e):
+            if e.connection.still_alive() and e.answers():
+                return why
+            _lost(e, probe.stage, why, again=turn == 2)
+            if turn == 2 or not _reopened(e):
                 return f"the connection was lost: {why}"
+        except OutOfTime:
+            raise
         except Exception as error:  # noqa: BLE001  (one probe's mistake must not hide what the others see)
-            return f"the probe itself made a mistake: {type(error).__name__}: {error}"
+            frames = traceback.extract_tb(error.__traceback__)
+            where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+            what = f"{type(error).__name__}: {error} ({where})"
+            return f"this is a mistake of Switchover's, not the host's: {what}"
     return ""
 
 
-def _silent(e: Examination, probe: Probe) -> None:
-    e.fail(
-        "peer-lossy",
-        "The host fell silent in the middle.",
-        f"no answer to anything for {ANSWER_WITHIN:g} s, while looking at {probe.stage}; the connection "
-        "was not closed",
-        "A firewall that drops long connections, a network that is down, or a host that hangs. Try again, "
-        "and from another network.",
-        stage=probe.stage, waited=ANSWER_WITHIN,
-    )  # fmt: skip
+def _lost(e: Examination, stage: str, why: str, *, again: bool) -> None:
+    """The connection died, or fell silent, under a probe."""
+    silent = e.connection.alive
+    e.connection.client.close()
+    if silent and again and network.small_segments_carry(e):
+        network.large_packets_vanish(e, f"{stage}: {why}, each time")
+    else:
+        e.lost(stage, why, again=again)
+
+
+def _words(error: BaseException) -> str:
+    said = f"{error.what} {error.why}" if isinstance(error, SwitchoverError) else str(error)
+    return said.strip() or type(error).__name__
 
 
 def _reopened(e: Examination) -> bool:
     try:
-        e.connection.close()
-        e.connection.open()
+        e.connection.reopen("a probe lost it")
+        e.since = time.monotonic()
     except SwitchoverError:
-        e.abilities["connection"] = e.abilities["shell"] = e.abilities["sftp"] = "the connection was lost"
+        e.abilities.update(dict.fromkeys(("connection", "shell", "sftp"), "the connection was lost"))
         return False
     return True
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import paramiko
 
 from ..errors import SwitchoverError
+from ..events import count
 from ..release.layout import Layout
 from ..release.state import State
 from ..remote.bare import Said, execute
@@ -27,10 +28,38 @@ from .finding import CATALOGUE, Finding, Fix, IdleLife, Status
 
 T = TypeVar("T")
 
-ANSWER_WITHIN = 10.0  # seconds for one command or one SFTP answer
+WHOLE = 50.0  # seconds for all probes of one host; what is known by then is told
+TIDY_WITHIN = 4.0  # seconds, beyond that
+ANSWER_WITHIN = 8.0  # seconds for one command or one SFTP answer
 AGAIN_WITHIN = 3.0  # seconds in which a server has tidied up a session that was just closed
 PROBE = ".switchover-probe-"
+END = "end-of-script"
 Evidence = dict[str, Any]
+
+
+class OutOfTime(Exception):
+    """The time for the whole examination is over."""
+
+
+class Unanswered(Exception):
+    """A script did not print all of its answer: what it has not said is unknown. said: what came."""
+
+    def __init__(self, said: Said, rows: dict[str, list[str]]) -> None:
+        how = "it did not end in time" if not said.ended else f"exit status {said.status}"
+        super().__init__(
+            f"a script on the host did not come to its end: {how}; it said: {said.text[-300:]!r}"
+        )
+        self.said = said
+        self.rows = rows
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A connection that died under a probe. stage: of the probe. lived: seconds since the login."""
+
+    stage: str
+    lived: float
+    cause: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +102,9 @@ class Examination:
         self.round_trip = 0.0  # seconds
         self.token = secrets.token_hex(8)
         self.deep = 0.0  # seconds that idle connections are watched
+        self.losses: list[Loss] = []
+        self.until = time.monotonic() + WHOLE
+        self.since = time.monotonic()  # the last login
         self._sftp: SftpSession | None = None
 
     # -- findings --------------------------------------------------------------------------------------
@@ -106,15 +138,42 @@ class Examination:
         """A finding whose status was worked out."""
         self._put(Finding(id, status, what, why, hint, evidence, fix))
 
-    def skip(self, id: str, why: str) -> None:
-        """It could not be looked at."""
-        self._put(Finding(id, "skip", "Not looked at.", why))
+    def skip(self, id: str, why: str, *, unknown: bool = True) -> None:
+        """It was not looked at; unknown: though it should have been."""
+        self._put(Finding(id, "skip", "Not looked at.", why, unknown=unknown))
 
     def _put(self, finding: Finding) -> None:
         known = self.findings.get(finding.id)
         # What was measured later wins over what was read before; nothing bad is taken back.
         if known is None or not known.bad or finding.status in ("fail", known.status):
             self.findings[finding.id] = finding
+
+    def unexplained(self, stage: str, seen: str, **evidence: Any) -> None:
+        """Something went wrong that nothing known explains; told with all that was seen."""
+        self.fail(
+            "unexplained", f"Something is wrong at {stage}, and nothing known explains it.", seen,
+            "Try the same by hand (ssh -v) from this machine and from another network. To the hosting "
+            "company "
+            "send this report (--html FILE --anonymous): it has all that was seen.",
+            stage=stage, **evidence,
+        )  # fmt: skip
+
+    def lost(self, stage: str, cause: str, *, again: bool) -> None:
+        """The connection died under a probe; again: for the second time in the same one."""
+        self.losses.append(Loss(stage, round(time.monotonic() - self.since, 1), cause))
+        lost = self.losses
+        if not again and len(lost) < 3:
+            return
+        self.fail(
+            "link-cut",
+            f"The connection does not hold: it was lost {count(len(lost), 'time')}.",
+            "; ".join(f"{loss.lived:g} s after the login, at {loss.stage}: {loss.cause}" for loss in lost),
+            "Something between here and the host ends connections (a firewall that inspects, a load "
+            "balancer, a "
+            "proxy with a limit), or the host does. Try from another network; if it is the same, have the "
+            "host's side looked at: its log says whether sshd ended them.",
+            losses=[vars(loss) for loss in lost],
+        )  # fmt: skip
 
     def bad(self, id: str) -> bool:
         """Whether `id` was found, as a failure or a warning."""
@@ -127,6 +186,13 @@ class Examination:
     def has(self, ability: str) -> bool:
         """Whether the host has shown it."""
         return self.abilities.get(ability) == ""
+
+    def left(self, wanted: float) -> float:
+        """At most `wanted` seconds, and no more than are left for the whole. Raises OutOfTime."""
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise OutOfTime
+        return min(wanted, left)
 
     @property
     def sftp_status(self) -> Status:
@@ -151,10 +217,10 @@ class Examination:
         self, command: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None
     ) -> Said:
         """Run `command` as it is. Where the server allows one session at a time, SFTP makes room for it."""
-        over = connection or self.connection
-        said = self._with_room(lambda: execute(over.transport, command, timeout))
+        over, limit = connection or self.connection, self.left(timeout)
+        said = self._with_room(lambda: execute(over.transport, command, limit))
         if not said.ended and over is self.connection and not self.answers():
-            raise TimeoutError(f"no answer within {timeout:g} s")
+            raise TimeoutError(f"no answer within {limit:g} s")
         return said
 
     def session(self) -> paramiko.Channel:
@@ -172,6 +238,11 @@ class Examination:
                     raise
                 self.connection.pause(0.1)
 
+    def make_room(self) -> None:
+        """Before the host's own shell is used: where few sessions are allowed, it waits for ours to end."""
+        if self.bad("max-sessions"):
+            self.close_sftp()
+
     def answers(self) -> bool:
         """Whether the other end still answers anything at all."""
         heard = threading.Event()
@@ -187,16 +258,23 @@ class Examination:
     def script(
         self, text: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None
     ) -> dict[str, list[str]]:
-        """Run a script that prints `key TAB value` lines; the values by key."""
-        request = Request.of(text)
-        said = self.execute(request.text.decode(), timeout, connection)
-        found: dict[str, list[str]] = {}
-        output = said.out.partition(request.mark)[2].decode("utf-8", "surrogateescape")
-        for line in output.splitlines():
-            key, tab, value = line.partition("\t")
-            if tab:
-                found.setdefault(key, []).append(value)
-        return found
+        """Run a script that prints `key TAB value` lines; the values by key.
+
+        Raises Unanswered where it does not come to its end: a row that is missing never means no.
+        """
+        said = self.ask(text, timeout, connection)
+        rows = read_rows(said.out)
+        if END not in rows:
+            raise Unanswered(said, rows)
+        return rows
+
+    def ask(self, text: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None) -> Said:
+        """The same, as it comes: `out` begins behind the mark; without one, `before` has all."""
+        request = Request.of(f"(\n{text}\n)\nprintf '{END}\\t%s\\n' $?")
+        said = self.execute(request.text.decode("ascii"), timeout, connection)
+        before, found, out = said.out.partition(request.mark)
+        noise, _, err = said.err.partition(request.err_mark)
+        return replace(said, out=out, err=err or noise, before=before, started=bool(found))
 
     def sftp(self) -> SftpSession:
         """A living SFTP session. Raises what SftpSession raises."""
@@ -215,6 +293,7 @@ class Examination:
 
     def tidy(self) -> None:
         """Remove what probes have left on the host, and let go of the connection."""
+        self.until = time.monotonic() + TIDY_WITHIN
         self.close_sftp()
         with contextlib.suppress(SwitchoverError, *LINK_ERRORS):
             if self.place and self.connection.alive:
@@ -223,8 +302,18 @@ class Examination:
                 left = " ".join(
                     f"{quote(root)}{below}/{PROBE}{self.token}*" for below in ("", "/*", "/.switchover/*")
                 )
-                self.script(f"rm -rf {quote(self.place)} {left}")
+                self.ask(f"rm -rf {quote(self.place)} {left}")
         self.host.close()
+
+
+def read_rows(output: bytes) -> dict[str, list[str]]:
+    """`key TAB value` lines: the values by key."""
+    found: dict[str, list[str]] = {}
+    for line in output.decode("utf-8", "surrogateescape").splitlines():
+        key, tab, value = line.partition("\t")
+        if tab:
+            found.setdefault(key, []).append(value)
+    return found
 
 
 def quiet(rules: Any, interval: float) -> Any:

@@ -32,9 +32,10 @@ class Finding:
 
     id:       a key of CATALOGUE.
     status:   fail: a deployment as configured fails, or may do harm · warn: it works, on a detour or with a
-              risk · ok: looked at and in order · skip: could not be looked at, `why` says what for.
+              risk · ok: looked at and in order · skip: not looked at, `why` says what for.
     what:     one sentence. why: the evidence as text. hint: what to do ("try" in reports).
     evidence: the measured values behind it; numbers in seconds and bytes.
+    unknown:  of a skip: it should have been looked at, and could not be.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Finding:
     hint: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     fix: Fix | None = None
+    unknown: bool = False
 
     @property
     def stage(self) -> str:
@@ -70,6 +72,9 @@ _NO_ROOM = ("sftp-denied", "sftp-readonly", "strategy-advice")
 
 _NO_SFTP = ("sftp-missing", "sftp-broken", "sftp-denied", "sftp-readonly")
 
+# What else looks wrong where a connection does not hold, or is very slow.
+_NO_LINK = ("peer-lossy", "sftp-broken", "sftp-slow", "server-varies", "unexplained", "jobs-killed-at-logout")
+
 CATALOGUE: dict[str, Entry] = {
     "dns": Entry("connect", "The name resolves."),
     "host-unreachable": Entry("connect", "The network knows a way to the host."),
@@ -83,11 +88,35 @@ CATALOGUE: dict[str, Entry] = {
     "hostkey-unknown": Entry("connect", "The host key is known."),
     "auth-too-many": Entry("connect", "The login was tried with no more keys than the server takes."),
     "auth-failed": Entry("connect", "The login was accepted."),
-    "account": Entry("connect", "The account may log in.", explains=_NO_SFTP),
+    "jump": Entry("connect", "The jump hosts pass the connection on."),
+    "proxy-command": Entry("connect", "The ProxyCommand connects."),
+    "key-file": Entry("connect", "The key file can be used."),
+    "second-factor": Entry("connect", "One way to log in is enough."),
+    "rate-limited": Entry("connect", "New connections are not rationed.", explains=("server-varies",)),
+    "slow-login": Entry("connect", "The login takes no longer than it must."),
+    "account": Entry("connect", "The account may log in.", explains=("link-cut", "unexplained", *_NO_SFTP)),
     "sftp-only": Entry("shell", "The account is not for SFTP only.", explains=_NO_SFTP),
     "shell-forced": Entry("shell", "Commands are run as they are given.", explains=_NO_SFTP),
     "shell-restricted": Entry("shell", "The shell is not restricted.", explains=_NO_SFTP),
     "shell-noise": Entry("shell", "The shell says nothing of its own accord.", explains=("sftp-broken",)),
+    "shell-startup": Entry(
+        "shell",
+        "The start-up files let commands through.",
+        explains=("shell-noise", "tool-missing", "unexplained", *_NO_SFTP),
+    ),
+    "limits": Entry(
+        "shell",
+        "The account may have enough processes and files.",
+        explains=(
+            "unexplained",
+            "no-symlink",
+            "tool-missing",
+            "sftp-missing",
+            "sftp-broken",
+            "server-varies",
+        ),
+    ),
+    "umask": Entry("shell", "Others can read what the account writes.", explains=("sftp-denied",)),
     "home-missing": Entry("shell", "The home directory is there."),
     "max-sessions": Entry(
         "limits", "One connection carries enough sessions.", explains=("sftp-missing", "sftp-broken")
@@ -101,6 +130,11 @@ CATALOGUE: dict[str, Entry] = {
     "server-varies": Entry(
         "view", "Each connection reaches the same server.", explains=("view-split", "hostkey-changed")
     ),
+    "mtu": Entry("limits", "Large packets arrive.", explains=("link-cut", *_NO_LINK)),
+    "link-cut": Entry("limits", "The connection holds.", explains=_NO_LINK),
+    "slow-link": Entry(
+        "limits", "The network is fast enough.", explains=("sftp-slow", "slow-login", "unexplained")
+    ),
     "sftp-slow": Entry("limits", "SFTP answers as fast as the network lets it."),
     "peer-lossy": Entry("limits", "The network loses next to nothing.", explains=("sftp-slow",)),
     "idle-balancer": Entry(
@@ -112,6 +146,17 @@ CATALOGUE: dict[str, Entry] = {
     "idle-server": Entry("idle", "sshd does not drop idle connections.", explains=("keepalive-too-slow",)),
     "idle-channel": Entry("idle", "sshd does not close idle channels.", explains=("keepalive-too-slow",)),
     "keepalive-too-slow": Entry("idle", "The keepalive is fast enough."),
+    "path-hangs": Entry(
+        "storage",
+        "Each path under deploy_to answers.",
+        explains=("unexplained", "permissions", "no-symlink", "release-broken"),
+    ),
+    "deploy-to-odd": Entry(
+        "storage",
+        "deploy_to is a directory, or can become one.",
+        explains=("permissions", "current-not-link"),
+    ),
+    "immutable": Entry("storage", "Nothing is locked against changes.", explains=("permissions",)),
     "read-only": Entry("storage", "The file system can be written to.", explains=("permissions", *_NO_ROOM)),
     "disk-full": Entry("storage", "There is room.", explains=_NO_ROOM),
     "inodes-full": Entry("storage", "There are inodes.", explains=_NO_ROOM),
@@ -129,10 +174,12 @@ CATALOGUE: dict[str, Entry] = {
     "layout-mixed": Entry("layout", "No other tool deploys there."),
     "lock-stale": Entry("layout", "No lock is left over."),
     "release-broken": Entry("layout", "The live release is whole."),
+    "serves-old": Entry("layout", "What is served comes from the live release."),
     "jobs-killed-at-logout": Entry("configuration", "Jobs outlive the session that started them."),
     "clock-skew": Entry("configuration", "The clocks agree."),
     "strategy-advice": Entry("configuration", "The strategy fits the host."),
     "tool-missing": Entry("tools", "The programs that are needed are there."),
+    "unexplained": Entry("tools", "Nothing was left unexplained."),
 }
 
 

@@ -25,18 +25,23 @@ GREETING_LIMIT = 8192  # bytes read before we give up on a greeting
 
 @dataclass(frozen=True)
 class Said:
-    """What a command left: exit status (-1: none came), output, seconds; `ended`: within its time."""
+    """What a command left: exit status (-1: none came), output, seconds; `ended`: within its time.
+
+    before: what came before the mark that a script of ours begins with; started: whether that mark came.
+    """
 
     status: int
     out: bytes
     err: bytes
     seconds: float
     ended: bool = True
+    before: bytes = b""
+    started: bool = False
 
     @property
     def text(self) -> str:
         """Both streams, for a person."""
-        return (self.out + self.err).decode("utf-8", "replace").strip()
+        return (self.before + self.out + self.err).decode("utf-8", "replace").strip()
 
 
 def execute(transport: paramiko.Transport, command: str, timeout: float) -> Said:

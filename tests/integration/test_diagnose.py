@@ -38,7 +38,9 @@ def test_a_healthy_host(project: Project) -> None:
     """The verdict says that all works, with the evidence; nothing is left behind, and nothing was changed."""
     before = sorted(project.deploy_to.rglob("*"))
     done = project.fab("diagnose")
-    done.says("Everything a deployment needs works", "OpenSSH", "connect", "storage", "not looked at: --deep")
+    done.says(
+        "Everything a deployment needs works", "OpenSSH", "connect", "storage", "not looked at: add --deep"
+    )
     assert ESCAPE not in done.stdout and not any(line != line.rstrip() for line in done.stdout.splitlines())
     assert sorted(project.deploy_to.rglob("*")) == before
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..examination import Probe
 from ..finding import CATALOGUE
-from . import configuration, connect, idle, layout, network, sftp, shell, storage, view
+from . import configuration, connect, idle, layout, network, paths, serving, sftp, shell, storage, view
 
 
 def _of(stage: str) -> tuple[str, ...]:
@@ -13,7 +13,10 @@ def _of(stage: str) -> tuple[str, ...]:
 
 PROBES = (
     Probe("connect", _of("connect"), connect.login, needs=(), grants=("connection",)),
-    Probe("shell", _of("shell"), shell.speaks, grants=("shell", "place")),
+    Probe("shell", _of("shell"), shell.speaks, grants=("shell",)),
+    Probe("storage", ("path-hangs",), paths.answer, needs=("shell", "deploy_to")),
+    Probe("shell", (), shell.make_place, needs=("shell",), grants=("place",)),
+    Probe("limits", ("mtu", "link-cut", "slow-link"), network.bulk, needs=("shell",)),
     Probe("limits", ("max-sessions",), shell.sessions),
     Probe("sftp", ("sftp-missing", "sftp-broken"), sftp.opens, grants=("sftp",)),
     Probe("sftp", ("sftp-denied", "sftp-readonly"), sftp.requests, needs=("connection", "sftp")),
@@ -22,8 +25,19 @@ PROBES = (
     Probe("limits", ("sftp-slow",), sftp.speed, needs=("connection", "sftp")),
     Probe("limits", ("peer-lossy",), network.loss, needs=("shell",)),
     Probe("layout", (), layout.read, needs=("shell", "deploy_to")),
-    Probe("storage", _of("storage"), storage.try_it, needs=("shell", "deploy_to")),
-    Probe("layout", _of("layout"), layout.look, needs=("shell", "deploy_to")),
+    Probe(
+        "storage",
+        tuple(id for id in _of("storage") if id != "path-hangs"),
+        storage.try_it,
+        needs=("shell", "deploy_to"),
+    ),
+    Probe(
+        "layout",
+        tuple(id for id in _of("layout") if id != "serves-old"),
+        layout.look,
+        needs=("shell", "deploy_to"),
+    ),
+    Probe("layout", ("serves-old",), serving.look, needs=("shell", "deploy_to")),
     Probe("configuration", (), configuration.settings, needs=("shell",)),
     Probe("configuration", ("clock-skew",), configuration.clock, needs=("shell",)),
     Probe("configuration", ("strategy-advice",), lambda e: "", needs=("shell", "deploy_to")),

@@ -19,6 +19,7 @@ def read(e: Examination) -> None:
     """Read what the host says about its deployments, for the probes that come."""
     assert e.layout is not None
     shared = (*e.settings.shared.dirs, *e.settings.shared.files)
+    e.make_room()
     asking = state.asking(e.layout, shared)
     e.state = state.parse(e.host.shell.batch([asking])[0], asking.what, e.layout)
     e.facts["releases"] = str(len(e.state.records))
@@ -69,6 +70,7 @@ def _current(e: Examination, layout: Layout, known: state.State) -> None:
 
 
 def _lock(e: Examination, layout: Layout) -> None:
+    e.make_room()
     held = lock.look(e.host, layout)
     if not held.held:
         e.ok("lock-stale")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...errors import NO_SPACE, QUOTA, READ_ONLY, classify
 from ...events import count
 from ...release.layout import Layout
 from ...remote.shell import quote
@@ -14,17 +15,31 @@ MIB = 1 << 20
 
 SCRIPT = r"""
 row() { printf '%s\t%s\n' "$1" "$2"; }
-try() { key=$1; shift; why=$( "$@" 2>&1 ) && row "$key" ok || row "$key" "$(echo "$why" | tail -n 1)"; }
+try() { key=$1; shift; why=$( "$@" 2>&1 ) && row "$key" ok || row "$key" "$(echo "$why" | tail -n 1)."; }
 whose() { stat -c '%U:%G, mode %a' "$1" 2>/dev/null; }
+flags() { lsattr -d "$1" 2>/dev/null | cut -d ' ' -f 1; }
 root=ROOT
-p=$root; while [ ! -d "$p" ] && [ -n "$p" ]; do p=${p%/*}; done; p=${p:-/}
+p=$root; while [ ! -d "$p" ] && [ -n "$p" ]; do
+  if [ -e "$p" ] || [ -L "$p" ]; then row odd "$p	$(ls -ld "$p" 2>&1 | tail -n 1)"; fi
+  p=${p%/*}
+done; p=${p:-/}
 row at "$p"; row whose "$(whose "$p")"
 row type "$(stat -f -c %T "$p" 2>/dev/null)"
 row df "$(df -Pk "$p" 2>/dev/null | tail -n 1)"; row dfi "$(df -Pi "$p" 2>/dev/null | tail -n 1)"
-for d in releases cache shared .switchover .switchover/incoming .switchover/lock .switchover/releases; do
+for d in . releases cache shared .switchover .switchover/incoming .switchover/lock .switchover/releases \
+    .switchover/jobs .switchover/cache; do
   d=$root/$d; [ -d "$d" ] || continue
-  if [ ! -w "$d" ] || [ ! -x "$d" ]; then row closed "$d	$(whose "$d")"; fi
+  case $(flags "$d") in *[ia]*) row locked "$d	$(flags "$d")" ;; esac
+  f=$d/NAME-x
+  why=$( { mkdir "$f" && head -c FOLDER_BYTES /dev/zero > "$f/1" && mv -f "$f/1" "$f/2"; } 2>&1 ) ||
+    row closed "$d	$(whose "$d")	$(echo "$why" | tail -n 1)"
+  rm -rf "$f"
 done
+c=$root/current
+if [ -L "$c" ]; then
+  case $(flags "$root") in *[ia]*) row locked "$root	$(flags "$root")" ;; esac
+  [ ! -k "$root" ] || row sticky "$(stat -c %U "$c" 2>/dev/null)	$(stat -c %U "$root" 2>/dev/null)"
+fi
 t=$p/NAME
 try mkdir mkdir -m 700 "$t"
 [ -d "$t" ] || exit 0
@@ -34,6 +49,7 @@ try files sh -c 'for n in 1 2 3 4 5 6 7 8; do : > "$1/$n" || exit 1; done' sh "$
 try symlink ln -s a "$t/link"
 ln -s b "$t/fresh" 2>/dev/null
 try mv_T mv -fT "$t/fresh" "$t/link"
+try rename mv "$t/1" "$t/9"
 row link "$(readlink "$t/link")"
 try reflink cp --reflink=always "$t/mb" "$t/mb2"
 try hardlink ln "$t/mb" "$t/mb3"
@@ -44,19 +60,20 @@ for d in releases cache .switchover .switchover/incoming; do
 done
 rm -rf "$t"
 """
+FOLDER_BYTES = 200_000  # written in each folder: a quota or a mount may be one folder's alone
 
 
 def try_it(e: Examination) -> str:
     """Everything that a deployment does to its file system, once, on a small scale."""
     assert e.layout is not None
     script = SCRIPT.replace("ROOT", quote(e.layout.deploy_to)).replace("NAME", f"{PROBE}{e.token}-s")
-    found = e.script(script, timeout=30.0)
-    if "at" not in found:
-        raise OSError("the host's shell did not answer the storage script")
+    found = e.script(script.replace("FOLDER_BYTES", str(FOLDER_BYTES)), timeout=20.0)
     e.facts["file system"] = lines(found, "type") or "?"
     space = _space(found)
     e.facts["free"] = f"{space['free'] / (1 << 30):.1f} GiB" if space["free"] is not None else "?"
     e.grant("deploy_to")
+    if _odd(e, e.layout, found) or _immutable(e, found):
+        return "nothing can be written there"
     if not _room(e, e.layout, found, space):
         return "nothing can be written there"
     _rights(e, e.layout, found)
@@ -169,20 +186,94 @@ def _forbidden(e: Examination, layout: Layout, at: str, whose: str, why: str) ->
     )  # fmt: skip
 
 
+def _odd(e: Examination, layout: Layout, found: dict[str, list[str]]) -> bool:
+    """Whether something that is no directory stands where deploy_to, or a folder above it, has to be."""
+    if not (row := lines(found, "odd")):
+        e.ok("deploy-to-odd")
+        return False
+    path, _, listed = row.partition("\t")
+    kind = "a link that leads nowhere" if listed.startswith("l") else "not a directory"
+    e.fail(
+        "deploy-to-odd", f"{path} is {kind}.", f"ls -ld says: {listed}",
+        "deploy_to has to be a directory. Move away what stands there, or choose another deploy_to.",
+        Fix("host", f"mv {quote(path)} {quote(path + '.before-switchover')} && "
+            f"mkdir -p {quote(layout.deploy_to)}; chown {e.said.get('user')} {quote(layout.deploy_to)}"),
+        path=path, listed=listed,
+    )  # fmt: skip
+    return True
+
+
+def _immutable(e: Examination, found: dict[str, list[str]]) -> bool:
+    """Whether a folder has the attribute that keeps everybody, root too, from changing it (chattr(1))."""
+    rows = dict(row.partition("\t")[::2] for row in found.get("locked", []))
+    if not rows:
+        e.ok("immutable")
+        return False
+    e.fail(
+        "immutable", f"{', '.join(rows)} is locked against changes (chattr).",
+        "; ".join(f"{path} has the attributes {flags} (lsattr)" for path, flags in rows.items()),
+        "i: nothing in it may change; a: files may only grow. Not even root can, before the attribute "
+        "is taken off.",
+        Fix("host", f"chattr -ia {' '.join(quote(path) for path in rows)}"), attributes=rows,
+    )  # fmt: skip
+    return True
+
+
 def _rights(e: Examination, layout: Layout, found: dict[str, list[str]]) -> None:
-    closed = [row.partition("\t")[::2] for row in found.get("closed", [])]
-    if not closed:
-        e.ok("permissions", user=e.said.get("user"), path=layout.deploy_to)
-        return
+    """The folders that are there already, each tried by itself."""
+    rows = [[*row.split("\t"), "", ""][:3] for row in found.get("closed", [])]
+    for reason in (READ_ONLY, QUOTA, NO_SPACE):
+        if hit := [(path, why) for path, _, why in rows if classify(why) == reason]:
+            _full_folder(e, reason, hit)
+    closed = [
+        (path, whose, why) for path, whose, why in rows if classify(why) not in (READ_ONLY, QUOTA, NO_SPACE)
+    ]
     user = e.said.get("user", "")
-    names = " ".join(quote(path) for path, _ in closed)
+    if not closed and _sticky(e, layout, found, user):
+        return
+    if not closed:
+        e.ok("permissions", user=user, path=layout.deploy_to)
+        return
+    names = " ".join(quote(path) for path, _, _ in closed)
     e.fail(
         "permissions",
-        f"{user} may not write in {', '.join(path for path, _ in closed)}.",
-        "; ".join(f"{path} belongs to {whose}" for path, whose in closed),
+        f"{user} may not write in {', '.join(path for path, _, _ in closed)}.",
+        "; ".join(f"{path} belongs to {whose}: {why}" for path, whose, why in closed),
         "Somebody else made it (a deployment as another user, sudo). Give it back to the account.",
         Fix("host", f"chown -R {user} {names} && chmod -R u+rwX {names}"),
-        paths=[path for path, _ in closed], owners=[whose for _, whose in closed], user=user,
+        paths=[path for path, _, _ in closed], owners=[whose for _, whose, _ in closed], user=user,
+    )  # fmt: skip
+
+
+def _sticky(e: Examination, layout: Layout, found: dict[str, list[str]], user: str) -> bool:
+    """Whether `current` is somebody else's, in a folder where only its owner may replace it."""
+    owner, _, folder = lines(found, "sticky").partition("\t")
+    if not owner or user in (owner, folder, "root"):
+        return False
+    e.fail(
+        "permissions", f"{user} may not replace {layout.current}.",
+        f"it belongs to {owner}, and {layout.deploy_to} is sticky: only owners may replace what is theirs",
+        "Give the link to the account, or take the sticky bit off.",
+        Fix("host", f"chown -h {user} {quote(layout.current)}"), owner=owner, user=user,
+    )  # fmt: skip
+    return True
+
+
+def _full_folder(e: Examination, reason: str, hit: list[tuple[str, str]]) -> None:
+    """One folder is on another file system, or under a quota, which is used up or read-only."""
+    id = {READ_ONLY: "read-only", QUOTA: "quota", NO_SPACE: "disk-full"}[reason]
+    words = {
+        READ_ONLY: "is mounted read-only",
+        QUOTA: "is over its quota",
+        NO_SPACE: "is on a full file system",
+    }
+    names = ", ".join(path for path, _ in hit)
+    e.fail(
+        id, f"{names} {words[reason]}, though the rest of deploy_to can be written to.",
+        "; ".join(f"{path}: {why}" for path, why in hit),
+        "It is a mount or has a quota of its own: see `df` and `mount` for just that folder.",
+        Fix("host", f"mount -o remount,rw {quote(hit[0][0])}") if reason == READ_ONLY else _fewer(e),
+        paths=[path for path, _ in hit],
     )  # fmt: skip
 
 
@@ -197,13 +288,16 @@ def _links(e: Examination, found: dict[str, list[str]]) -> None:
         )  # fmt: skip
         return
     replaced = lines(found, "link") == "b"
-    extensions = e.facts.get("SFTP extensions", "")
-    if replaced or "posix-rename" in extensions:
+    # What SFTP says that it can do is not enough: it was tried there, beside deploy_to's own files.
+    tried = e.findings["sftp-denied"].evidence.get("granted", []) if "sftp-denied" in e.findings else []
+    if replaced or "posix-rename" in tried:
         e.ok("no-atomic-rename", by="mv -T" if replaced else "SFTP posix-rename")
         return
     e.fail(
         "no-atomic-rename", "A link can't be replaced in one step there.",
-        f"mv -T: {lines(found, 'mv_T')}; SFTP has no posix-rename",
+        f"mv -T: {lines(found, 'mv_T')}; a plain rename: {lines(found, 'rename')}; SFTP's posix-rename "
+        "was tried and "
+        "did not work, or is not there",
         "Install coreutils or BusyBox on the host, or have OpenSSH's SFTP enabled.",
         Fix("sshd_config", "Subsystem sftp internal-sftp"), mv=lines(found, "mv_T"),
     )  # fmt: skip

@@ -7,11 +7,12 @@ import time
 
 from paramiko.sftp import CMD_CLOSE, CMD_EXTENDED, CMD_HANDLE, CMD_NAME, CMD_OPENDIR, CMD_READDIR, CMD_STAT
 
-from ...errors import SwitchoverError
+from ...errors import AuthenticationFailed, ConnectionFailed, HostKeyRefused
 from ...remote.sftp_session import SftpSession
 from ...remote.shell import quote
 from ..examination import Examination, lines
 from ..finding import Fix
+from . import connect
 from .sftp import seen_as
 
 NAMES_SHOWN = 8
@@ -108,22 +109,44 @@ def same_server(e: Examination) -> None:
     assert e.place is not None
     other = e.fresh(3600.0)
     try:
+        if e.bad("slow-login"):
+            other.connect_kwargs["auth_timeout"] = e.left(connect.PATIENCE)
         other.open()
         key = f"{other.transport.get_remote_server_key().get_name()} "
         found = e.script(_SECOND.format(place=quote(e.place)), connection=other)
         _compare(e, found, key)
-    except SwitchoverError as error:
-        e.fail(
-            "server-varies", "A second login failed where the first one had worked.",
-            f"{error.what} {error.why}",
-            "Several servers answer under this name, or it limits logins (MaxStartups, fail2ban).",
-            error=error.what,
-        )  # fmt: skip
+    except ConnectionFailed as error:
+        _second_refused(e, error)
         return
     finally:
         other.close()
     if not e.bad("server-varies"):
         e.left_behind = lines(found, "pid"), time.monotonic()
+
+
+def _second_refused(e: Examination, error: ConnectionFailed) -> None:
+    """A second login failed where the first had worked: perhaps it was another server."""
+    if isinstance(error, HostKeyRefused | AuthenticationFailed):
+        e.fail(
+            "server-varies", "A second login was refused where the first one had worked.",
+            f"{error.what} {error.why}",
+            "Several servers answer under this name. Deploy to each by its own name or address: -H "
+            "web1,web2.",
+            error=error.what,
+        )  # fmt: skip
+        return
+    if error.stage not in ("tcp", "greeting"):
+        e.lost("view", error.why, again=False)
+        return
+    e.warn(
+        "rate-limited", "A second connection, right after the first, was not let in.", error.why,
+        "A firewall, fail2ban or sshd (MaxStartups, PerSourceMaxStartups) rations new connections. A "
+        "deployment needs "
+        "one; after a drop it needs another, and waits up to ssh.reconnect.window for it. transfer: "
+        "rsync makes more.",
+        Fix("config.yaml", "ssh: {reconnect: {attempts: 20, window: 600}}"),
+        stage=error.stage, cause=error.cause,
+    )  # fmt: skip
 
 
 _SECOND = r"""
@@ -132,8 +155,8 @@ printf 'machine\t%s\n' "$(hostname 2>/dev/null || uname -n)"
 printf 'id\t%s\n' "$(cat /etc/machine-id 2>/dev/null)"
 printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
 printf 'root\t%s\n' "$(stat -c %d:%i / 2>/dev/null)"
-if command -v setsid >/dev/null 2>&1; then setsid sleep 20 </dev/null >/dev/null 2>&1 &
-else (trap '' HUP; exec sleep 20) </dev/null >/dev/null 2>&1 & fi
+if command -v setsid >/dev/null 2>&1; then setsid sleep 120 </dev/null >/dev/null 2>&1 &
+else (trap '' HUP; exec sleep 120) </dev/null >/dev/null 2>&1 & fi
 printf 'pid\t%s\n' $!
 """
 
