@@ -17,8 +17,9 @@ import pytest
 PAGE = Path(__file__).resolve().parents[1] / "docs/security.md"
 BEGIN, END = "<!-- written by inv security: begin -->", "<!-- written by inv security: end -->"
 
-HOST, ACCOUNT, NETWORK, SOURCE = (
+HOST, ACCOUNT, NETWORK, SOURCE, READER = (
     "a hostile host", "another account on the host", "a hostile network", "a hostile source",
+    "whoever reads a report",
 )  # fmt: skip
 
 # By id: against whom, and what.
@@ -38,12 +39,14 @@ PROMISES = {
     "host-keys": (NETWORK, "A changed host key is refused, and with `strict` an unknown one."),
     "refused": (NETWORK, "What a server has refused is not asked again."),
     "silence": (NETWORK, "A peer that falls silent is noticed in the time that is configured."),
+    "pipes": (READER, "What can't be printed decides nothing of what becomes of a deployment."),
+    "signals": (READER, "INT, TERM and HUP leave nothing half switched, and the lock free."),
     "cut": (NETWORK, "A cut at any step leaves the old or the new release whole, and is gone on from."),
     "half-script": (NETWORK, "Half a script is never run."),
     "addresses": (SOURCE, "A host's address is no option, no shell and no line of a configuration."),
     "bounds": (SOURCE, "A configuration that is too large, too deep or repeats itself ends with an error."),
     "leads-out": (SOURCE, "A link of the source that leads out of it is refused."),
-    "secrets": ("whoever reads a report", "Known forms of secrets are taken out."),
+    "secrets": (READER, "Known forms of secrets are taken out."),
 }  # fmt: skip
 
 
