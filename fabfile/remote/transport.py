@@ -14,7 +14,7 @@ from typing import Any
 
 import paramiko
 from paramiko.auth_handler import AuthHandler
-from paramiko.common import MSG_SERVICE_ACCEPT
+from paramiko.common import MSG_SERVICE_ACCEPT, cMSG_GLOBAL_REQUEST
 from paramiko.packet import Packetizer
 
 # GCM is half as fast again as CTR (measured on loopback), and paramiko would choose CTR.
@@ -73,6 +73,14 @@ class Transport(paramiko.Transport):  # type: ignore[misc]
     def heard(self) -> float:
         """When the last packet came; in time.monotonic()."""
         return float(self.packetizer.heard)
+
+    def send_keepalive(self) -> None:
+        """Ask for an answer and do not wait for it (see `heard`). Raises SSHException, OSError, EOFError."""
+        message = paramiko.Message()
+        message.add_byte(cMSG_GLOBAL_REQUEST)
+        message.add_string("keepalive@openssh.com")
+        message.add_boolean(True)
+        self._send_user_message(message)
 
     # -- greeting and keys -----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 paramiko's set_keepalive sends and never looks for an answer, so a dead peer blocks a reader for
 ever. This asks (a global request that wants a reply, as OpenSSH's ServerAliveInterval does) and
 closes the transport when nothing was heard for interval * count seconds: every wait on it then ends.
+Whatever arrives counts as heard, as with OpenSSH: an answer may be queued behind a long download.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import time
 
 import paramiko
 
+from .transport import Transport
+
 
 class Watchdog:
     """Two daemon threads on one transport: one asks, the other judges.
@@ -20,12 +23,12 @@ class Watchdog:
     They are apart because asking may itself block on a full socket.
     """
 
-    def __init__(self, transport: paramiko.Transport, interval: float, count: int) -> None:
+    def __init__(self, transport: Transport, interval: float, count: int) -> None:
         self.transport = transport
         self.interval = interval
         self.limit = interval * count
         self.fired = False
-        self._heard = time.monotonic()
+        self._started = time.monotonic()
         self._stop = threading.Event()
 
     def start(self) -> None:
@@ -42,14 +45,16 @@ class Watchdog:
         pause = min(self.interval, self.limit / 2)
         while not self._stop.wait(pause) and self.transport.is_active():
             with contextlib.suppress(paramiko.SSHException, OSError, EOFError):
-                self.transport.global_request("keepalive@openssh.com", None, True)
-                # A refusal is an answer; None because the transport ended is not.
-                if self.transport.is_active():
-                    self._heard = time.monotonic()
+                self.transport.send_keepalive()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether nothing was heard for longer than interval * count seconds."""
+        return time.monotonic() - max(self._started, self.transport.heard) > self.limit
 
     def _judge(self) -> None:
         while not self._stop.wait(min(0.25, self.limit / 4)) and self.transport.is_active():
-            if time.monotonic() - self._heard > self.limit:
+            if self.overdue:
                 self.fired = True
                 self.transport.close()
 

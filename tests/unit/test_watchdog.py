@@ -23,6 +23,7 @@ class Line:
         self.active = True
         self.answers_until = answers_until
         self.asked: list[float] = []
+        self.heard = 0.0  # when the last packet came, by the clock
 
     def monotonic(self) -> float:
         return self.now
@@ -38,10 +39,10 @@ class Line:
     def close(self) -> None:
         self.active = False
 
-    def global_request(self, kind: str, data: Any, wait: bool) -> None:
+    def send_keepalive(self) -> None:
         self.asked.append(self.now - self.begin)
         if self.now - self.begin > self.answers_until:
-            self.active = False  # as when it is closed while we wait for an answer
+            self.active = False
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_silence_ends_the_transport_after_interval_times_count(line: Line) -> No
 def test_an_answer_counts_from_when_it_came(line: Line) -> None:
     watching = dog(line)
     line.now += LIMIT - 1
-    watching._heard = line.now
+    line.heard = line.now
     watching._judge()
     assert 2 * LIMIT - 1 <= line.now - line.begin <= 2 * LIMIT + 1
 
@@ -92,8 +93,17 @@ def test_a_count_of_one_still_leaves_time_for_an_answer(line: Line) -> None:
 
 
 def test_no_answer_is_not_taken_for_one(line: Line) -> None:
-    """The request returns because the transport has ended: nothing was heard."""
+    """That we asked, however often, is nothing heard."""
+    line.answers_until = 10 * LIMIT
     watching = dog(line)
-    heard = watching._heard
-    watching._ask()
-    assert watching._heard == heard
+    for _ in range(2 * COUNT):
+        line.now += INTERVAL
+        line.send_keepalive()
+    assert watching.overdue
+
+
+def test_a_peer_that_never_answers_is_asked_again(line: Line) -> None:
+    """Asking waits for no answer: one that is lost does not end the asking."""
+    line.answers_until = 10 * INTERVAL
+    dog(line)._ask()
+    assert len(line.asked) > COUNT and line.heard == 0.0
