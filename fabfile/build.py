@@ -12,22 +12,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from .background import background
-from .errors import CommandFailed, HostNotReady, VerificationFailed
+from .errors import DENIED, NO_SPACE, QUOTA, READ_ONLY, CommandFailed, HostNotReady, VerificationFailed
 from .events import Progress, count
 from .release import copying, proof, records, shared, state, transfers
+from .release.apply import ENTER
 from .release.lock import Owner
-from .release.manifest import Difference, Entry, Known, Manifest
-from .release.observe import digests, observe
+from .release.manifest import Difference, Known, Manifest
 from .release.records import Record
 from .release.source import Source
 from .release.state import Kept
 from .release.strategies import STRATEGIES
 from .release.upload import Place, Update, doubt, stage
 from .remote.files import Seen
-from .remote.host import Host, write_file
+from .remote.host import Host, replace_file, write_file
 from .remote.shell import Part, Result, quote
 from .settings import Settings
+from .sharing import Sharing
 from .steps import Steps
+from .verify import Verification
 from .work import Work, some
 
 COPYING = "Copying"  # what the commands are called that copy the release
@@ -57,7 +59,20 @@ class Building(Work):
         self._known: Known | None = None
         self._difference: tuple[Known, Difference] | None = None
         self._seen: Callable[[], dict[str, Seen] | None] = lambda: None  # the release, from the other side
-        self._sent: frozenset[str] = frozenset()  # the paths that this deployment has written
+        self.sent: frozenset[str] = frozenset()  # the paths that this deployment has written
+        self.sharing = Sharing(self)
+        self.verification = Verification(self)
+
+    def _take_state(self, found: state.State) -> None:
+        """Raises HostNotReady, besides, where the cache is not a directory of ours to fill and to empty."""
+        super()._take_state(found)
+        if self.strategy.name == "cache" and found.cache_kind not in ("dir", "none"):
+            cache = quote(self.layout.cache)
+            raise HostNotReady(
+                f"{self.layout.cache} is a {found.cache_kind}, not a directory.",
+                "Switchover writes and deletes in it, and it can't know whose folder a link leads to.",
+                f"See what it is: ls -ld {cache}. Then remove it: rm {cache}",
+            )
 
     @property
     def directory(self) -> str:
@@ -80,7 +95,7 @@ class Building(Work):
     @property
     def shared(self) -> list[str]:
         """The shared paths."""
-        return [*self.settings.shared.dirs, *self.settings.shared.files]
+        return self.sharing.paths
 
     def kept(self, name: str) -> Kept | None:
         """What the state says of the manifest of "cache" or "live"; None once we may have changed it."""
@@ -103,7 +118,10 @@ class Building(Work):
         """A directory to upload into, and where the upload is gathered."""
         names = {self.source.tree, f"{self.source.tree}.rsync"}
         begun = self.jobs.turn == 1 and bool(names & self.state.incoming)
-        return Place(target, f"{self.layout.incoming}/{self.source.tree}", state, base, begun)
+        staging = f"{self.layout.incoming}/{self.source.tree}"
+        facts, keep = self.host.facts, self.strategy.keeps_links
+        quick = facts.find_printf and facts.cp_reflink and self.host.has("stat")
+        return Place(target, staging, state, base, begun, keep, quick)
 
     def apply(self, update: Update) -> Part:
         """What puts an upload in its place."""
@@ -117,33 +135,58 @@ class Building(Work):
         )
         if self.strategy.name == "previous":
             # What is told of the new release is about another attempt; and nothing is written through links.
-            told = quote(self.layout.state_of(self.id))
-            unlink = shared.unlink(self.directory, self._links_of_live())
-            script = f"rm -f {told}/manifest {told}/touched\n(\n{script}\n) || exit\n{unlink}"
+            told, releases = quote(self.layout.state_of(self.id)), quote(self.layout.releases)
+            unlink = f"{ENTER}tree_in {releases} {self.id}\n{shared.unlink(self.sharing.links_of_live())}"
+            script = f"rm -rf {told}/manifest {told}/touched\n(\n{script}\n) || exit\n{unlink}"
         return Part(f"{COPYING} {source} to {self.directory}", script)
 
     def build(self) -> None:
-        """Bring everything there and prove it; what did not arrive as sent is sent again, once.
+        """Bring everything there and prove it; what is not as it should be is sent again, once.
 
         Raises VerificationFailed.
         """
-        wrong = self._attempt()
-        if wrong:
-            self.host.note(
-                "warn", f"{count(len(wrong), 'path')} did not arrive as sent, sent again: {some(wrong)}"
+        wrong = self._first_attempt()
+        if not wrong:
+            return
+        again = frozenset(wrong)
+        self._doubt(wrong)
+        self.jobs.turn += 1
+        known = self.strategy.known(self)
+        self._known = replace(known, doubtful=known.doubtful | again)
+        if wrong := self._attempt():
+            self._doubt(wrong)
+            after = [path for path in wrong if path in again]
+            told = (
+                f"; {count(len(after), 'path')} also after being sent again: {some(after)}" if after else ""
             )
-            self._doubt(wrong)
-            self.jobs.turn += 1
-            known = self.strategy.known(self)
-            self._known = replace(known, doubtful=known.doubtful | set(wrong))
-            wrong = self._attempt()
-        if wrong:
-            self._doubt(wrong)
             raise VerificationFailed(
                 f"The new release on {self.host.name} is not what was deployed.",
-                f"{len(wrong)} paths are missing or differ, also after they were sent again: {some(wrong)}",
+                f"{count(len(wrong), 'path')} missing or different: {some(wrong)}{told}",
                 "Deploy with --from-scratch. If that does not help, the host's disk is to be checked.",
             )
+
+    def _first_attempt(self) -> list[str]:
+        """What is to be sent again. With strategy cache that is all that is wrong in the cache, of which a
+        recycled release shows only a part; and a cache that can't be copied may be one that can be mended.
+        """
+        cache = self.strategy.name == "cache"
+        try:
+            wrong = self._attempt()
+        except CommandFailed as error:
+            if not cache or error.reason in (NO_SPACE, QUOTA, READ_ONLY):
+                raise
+            damaged = self.verification.damage(hashed=False)
+            if not damaged:
+                raise
+            self.result.failed_in = ""
+            wrong = damaged
+        else:
+            damaged = self.verification.damage(hashed=True) if wrong and cache else []
+        if wrong:
+            where = "cache/ was changed on the host" if damaged else "the release is not as it was sent"
+            wrong = sorted({*wrong, *damaged})
+            self.host.note("warn", f"{where}: {count(len(wrong), 'path')} sent again: {some(wrong)}")
+        return wrong
 
     def _doubt(self, wrong: list[str]) -> None:
         """Have the next deployment send these again, whatever becomes of this one."""
@@ -162,7 +205,7 @@ class Building(Work):
                 f"the shell has just made it, the check sees {there.kind if there else 'nothing'}",
                 "Shell and SFTP may see different trees: set ssh.sftp: off, and compare `ls` of both.",
             )
-        if wrong := shared.wrong(seen, self.directory, self.shared):
+        if wrong := shared.wrong(seen, self.directory, self.shared, self.sharing.linked.way):
             raise VerificationFailed("A shared path is not linked as it should be.", "\n".join(wrong))
         for path in shared.dangling(seen, self.layout, files):
             self.host.note("warn", f"shared/{path} is not there yet: put it at {self.layout.shared}/{path}")
@@ -182,11 +225,11 @@ class Building(Work):
     def _attempt(self) -> list[str]:
         """Build the release's directory once; the paths in it that are not as they should be."""
         update = None if self._built_before() else self.upload()
-        seeds = self._upload_seeds()
+        seeds = self.sharing.upload()
         copied = [self._record_part()]
         copied += self.strategy.parts(self, update) if update is not None else []
         linking = self._linking(seeds)
-        parts = [*copied, *linking, self._proving()]
+        parts = [*copied, *linking, self.verification.proving()]
         steps = Steps(self, ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"])
         steps.details = {
             "copy": copying.mode_used,
@@ -205,8 +248,9 @@ class Building(Work):
             except CommandFailed as error:
                 raise self._not_copied(error) from error
         self._note_copy(said[: len(copied)])
+        self.sharing.take(said[-3])
         digest = update.digest if update is not None else ""
-        return self._judge(said[-1], expected.result(), digest)
+        return self.verification.judge(said[-1], expected.result(), digest)
 
     @contextmanager
     def _telling(self, difference: Difference) -> Iterator[None]:
@@ -231,7 +275,7 @@ class Building(Work):
         if not (self.resumed and self.strategy.name == "previous" and self.jobs.turn == 1):
             return False
         # What an interrupted run of this deployment has sent is ours to answer for too.
-        self._sent = frozenset(entry.path for entry in self.known().difference(self.wanted).written)
+        self.sent = frozenset(entry.path for entry in self.known().difference(self.wanted).written)
         own = state.read_manifest(self.host, self.layout.state_of(self.id))
         return own.manifest is not None and not own.difference(self.wanted)
 
@@ -247,8 +291,8 @@ class Building(Work):
                     choice.transfer, self._tally(difference),
                 )  # fmt: skip
             done = update.difference
-            self._sent |= {entry.path for entry in done.written}
-            self._count(done)
+            self.sent |= {entry.path for entry in done.written}
+            self.count(done)
             tell(
                 f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
                 f"{len(done.deleted)} deleted"
@@ -263,7 +307,14 @@ class Building(Work):
 
     def _not_copied(self, error: CommandFailed) -> CommandFailed | HostNotReady:
         mode = self.settings.copy
-        if mode not in ("reflink", "hardlink") or not error.command.startswith(COPYING):
+        if not error.command.startswith(COPYING):
+            return error
+        if mode not in ("reflink", "hardlink"):
+            if error.reason == DENIED and self.strategy.name == "cache":
+                error.hint = (
+                    "See with `ls -l` whether this account can read it; "
+                    "`--from-scratch` makes the cache anew."
+                )
             return error
         return HostNotReady(
             f"copy: {mode} does not work on {self.host.name}.",
@@ -292,132 +343,29 @@ class Building(Work):
 
     def _linking(self, seeds: Update | None) -> list[Part]:
         """Link what is shared, put REVISION in, keep the manifest with the release."""
-        dirs, files = self.settings.shared.dirs, self.settings.shared.files
-        link = shared.link(self.layout, self.directory, dirs, files, seeds.place.target if seeds else None)
-        return [
-            *([Part("Seeding what is shared", seeds.script)] if seeds else []),
-            Part("Linking what is shared", link),
-            Part("Finishing the release", " && ".join(self._finishing(seeds))),
-        ]
+        finish = "\n".join(["set -e", *self._finishing(seeds)])
+        return [*self.sharing.parts(seeds), Part("Finishing the release", finish)]
 
     def _finishing(self, seeds: Update | None) -> Iterator[str]:
-        if self.wanted.get("REVISION") is None:
-            yield write_file(f"{self.directory}/REVISION", self.source.revision + "\n")
         if self.strategy.name == "cache":
             kept = self.layout.state_of(self.id)
+            yield f"rm -rf {quote(kept + '/manifest.new')}"
             yield f"cp {quote(self.layout.cache_state + '/manifest')} {quote(kept + '/manifest.new')}"
-            yield f"mv -f {quote(kept + '/manifest.new')} {quote(kept + '/manifest')}"
-        yield f"rm -rf {quote(seeds.place.target)}" if seeds else ":"
-
-    def _upload_seeds(self) -> Update | None:
-        """Upload what the source has for shared paths that the host hasn't yet."""
-        missing = [path for path in self.shared if path not in self.state.shared_present]
-        entries = [
-            e for e in self.source.seeds if any(e.path == p or e.path.startswith(p + "/") for p in missing)
-        ]
-        if not entries:
-            return None
-        place = Place(
-            f"{self.layout.incoming}/{self.id}.seeds", f"{self.layout.incoming}/{self.id}.seeds.part"
-        )
-        transfer = transfers.choose(self.host, self.settings.transfer).transfer
-        wanted = Manifest(entries)
-        update = stage(
-            self.host, place, Known(), self.source, wanted, Known().difference(wanted), transfer,
-            lambda files, size: None,
-        )  # fmt: skip
-        self._count(update.difference)
-        return update
-
-    # What verify sees
-
-    def _proving(self) -> Part:
-        if not proof.possible(self.host):
-            return Part("Looking at the release", ":")
-        files, everything = self._files_to_read()
-        own = [] if self.wanted.get("REVISION") else ["REVISION"]
-        return Part(
-            "Looking at the release",
-            proof.digests(
-                shape=proof.shape(self.directory, self._not_ours()),
-                content=proof.content(self.host, self.directory, files, own if everything else None),
-                seal=proof.seal(self.directory),
-            ),
-        )
-
-    def _judge(self, said: Result, expected: str, digest: str) -> list[str]:
-        """What is wrong, by the digests; where they are not as expected, by looking at everything."""
-        files, _ = self._files_to_read()
-        found = proof.parse(said.text)
-        if found.get("shape") == expected and found.get("content") == proof.expected_content(files):
-            if self.record and self.strategy.name == "cache":
-                self.record = replace(self.record, manifest=digest, seal=found.get("seal", ""))
-            return []
-        with self.step("verify") as tell:
-            tell(count(len(self.wanted), "path"))
-            return self._wrong()
-
-    def _not_ours(self) -> list[str]:
-        """The paths of a release that are not the source's: links, the directories they needed, REVISION."""
-        made = {p for path in self.shared for p in _parents(path) if self.wanted.get(p) is None}
-        return [*self.shared, *sorted(made), *([] if self.wanted.get("REVISION") else ["REVISION"])]
-
-    def _wrong(self) -> list[str]:
-        """The paths of the release that are not as they should be."""
-        found = observe(self.host, self.directory, without=tuple(self._not_ours()))
-        wrong = [e.path for e in self.wanted if not _matches(found.get(e.path), e)]
-        extra = [e.path for e in found if self.wanted.get(e.path) is None]
-        if self.strategy.name == "previous":
-            # What was edited by hand in the live release carries over; what is missing there does not.
-            edited = [path for path in wrong if path not in self._sent and found.get(path)]
-            wrong = sorted(set(wrong) - set(edited))
-            if edited:
-                self.host.note(
-                    "info", f"{count(len(edited), 'path')} edited by hand carry over: {some(edited)}"
-                )
-        if extra and self.strategy.name == "cache":
-            self.host.note(
-                "warn", f"{count(len(extra), 'path')} in the cache not from the source: {some(extra)}"
-            )
-        return sorted({*wrong, *self._altered(set(wrong))})
-
-    def _altered(self, passed_over: set[str]) -> list[str]:
-        """The files whose content, read on the host, is not what was sent."""
-        files = [entry for entry in self._files_to_read()[0] if entry.path not in passed_over]
-        if not files:
-            return []
-        if not self.host.has("sha256sum"):
-            self.host.note("warn", "the host has no sha256sum: only sizes and modes are verified")
-            return []
-        found = digests(self.host, self.directory, [e.path for e in files])
-        return [e.path for e in files if found.get(e.path) != e.content]
-
-    def _files_to_read(self) -> tuple[list[Entry], bool]:
-        """The files whose content is read back, and whether these are all there are."""
-        cache = self.strategy.name == "cache"
-        everything = cache and (self.settings.verify == "full" or self.resumed)
-        files = [e for e in self.wanted if e.kind == "file"]
-        chosen = [e for e in files if everything or e.path in self._sent]
-        return chosen, cache and len(chosen) == len(files)
-
-    def _links_of_live(self) -> list[str]:
-        record = self.state.records.get(self.state.live or "")
-        return sorted({*self.shared, *(record.shared if record else [])})
+            yield replace_file(f"{kept}/manifest.new", f"{kept}/manifest")
+        if seeds:
+            yield f"rm -rf {quote(seeds.place.target)}"
+        yield f"{ENTER}umask 022; tree_in {quote(self.layout.releases)} {self.id}"
+        if self.wanted.get("REVISION") is None:
+            yield write_file("./REVISION", self.source.revision + "\n")
+        # Until now nobody else could enter it.
+        yield f"chmod {self.source.root_mode:o} ."
 
     def _tally(self, difference: Difference) -> Callable[[int, int], None]:
         files, size, emit, name = len(difference.uploads), difference.size, self.host.emit, self.host.name
         return lambda done, sent: emit(Progress(name, "upload", done, files, sent, size))
 
-    def _count(self, done: Difference) -> None:
+    def count(self, done: Difference) -> None:
+        """Add what was uploaded to the result."""
         self.result.files_uploaded += len(done.uploads)
         self.result.files_deleted += len([e for e in done.deleted if e.kind != "dir"])
         self.result.bytes_uploaded += done.size
-
-
-def _matches(found: Entry | None, wanted: Entry) -> bool:
-    return found is not None and found.same_shape(wanted)
-
-
-def _parents(path: str) -> Iterator[str]:
-    while path := posixpath.dirname(path):
-        yield path

@@ -15,7 +15,7 @@ class CacheSync(Building):
         """Compare the cache with its manifest, file by file; what it really holds."""
         known = state.read_manifest(self.host, self.layout.cache_state)
         present = self.host.files.lstat(self.layout.cache)
-        held = observe(self.host, self.layout.cache, hashed=True) if present else Manifest()
+        held = observe(self.host, self.layout.cache, hashed=True, tolerant=True) if present else Manifest()
         drift = held.difference(known.manifest or Manifest())
         self.result.drift = {
             "missing": [e.path for e in drift.added],

@@ -92,6 +92,7 @@ class Deployment(Building, Switching):
         self.look()
         with self.step("compare"):
             self.result.plan = self.difference()
+            self.sharing.foresee()
 
     def prepare(self, release: str) -> None:
         """Build the release and prove it, unseen by anybody."""

@@ -82,6 +82,8 @@ class HostResult:
     error: SwitchoverError | None = None
     plan: Difference | None = None
     drift: dict[str, list[str]] | None = None
+    seeds: list[str] = field(default_factory=list)  # files of the source that shared/ has begun with
+    unserved: list[str] = field(default_factory=list)  # files of the source that the site does not serve
     failed_in: str = ""  # the step
 
 

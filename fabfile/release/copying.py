@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,26 +35,37 @@ def script(
     host: Host, source: str, target: str, mode: str, own: str, like: Manifest, recycling: str = ""
 ) -> str:
     """Makes `target` (replaced if it is there) a copy of the directory `source`, and prints the mode used.
+    Nobody else can enter the copy: its root has the mode 0700.
 
     own: a directory on the same file system, for trying what that can do. like: about what `source` holds.
 
     mode: auto and recycle try `recycling` first (see recycle(), "" where nothing can be), then reflink, then
     full. They never hardlink, since then a file changed in place in one release would change in all.
     """
-    copy = _copier(host, source, target, like)
+    copy = _copier(host, like)
 
     def way(name: str) -> str:
-        return f"rm -rf {quote(target)} && {copy(FLAGS[name])} && echo {name}"
+        return f"fresh && {copy(FLAGS[name])} && echo {name}"
 
+    prepared = "\n".join([apply.ENTER, _fresh(source, target)])
     if mode in ("reflink", "hardlink"):
-        return way(mode)
+        return f"{prepared}\n{way(mode)}"
     ways = []
     if mode != "full" and host.facts.cp_reflink:
         ways.append(f"{{ {_reflinks(own)}; }} && {{ {way('reflink')}; }} 2>/dev/null")
     ways.append(f"{{ {way('full')}; }}")
     # Called on a line of its own: `set -e` does nothing in a list of && and ||.
     first = f"{recycling}\nrecycled\n[ $? != 0 ] || {{ echo recycle; exit 0; }}" if recycling else ""
-    return "\n".join([first, " || ".join(ways)])
+    return "\n".join([prepared, first, " || ".join(ways)])
+
+
+def _fresh(source: str, target: str) -> str:
+    """A function that makes `target` an empty directory and the working directory; $from is the source."""
+    parent, name = quote(posixpath.dirname(target)), quote(posixpath.basename(target))
+    return (
+        f'cd -P {quote(source)} >/dev/null && cd -P "$self" >/dev/null || exit; from=$PWD\n'
+        f"fresh() {{ cd -P {parent} >/dev/null && rm -rf ./{name} && tree_in . {name}; }}"
+    )
 
 
 def mode_used(said: str) -> str:
@@ -61,29 +73,37 @@ def mode_used(said: str) -> str:
     return next((word for word in reversed(said.split()) if word in MODES), "")
 
 
-def _copier(host: Host, source: str, target: str, like: Manifest) -> Callable[[str], str]:
-    """What makes the copy, for some flags of cp: with one process a core, where the host can and it pays."""
-    facts, there = host.facts, quote(target)
+def _copier(host: Host, like: Manifest) -> Callable[[str], str]:
+    """What copies $from into the working directory, for some flags of cp: with one process a core, where the
+    host can and it pays.
+    """
+    facts = host.facts
     shares = facts.cores * PIECES
     depth = _depth(like, shares) if facts.cores > 1 and facts.find_printf and host.has("tar") else 0
     if not depth:
-        return lambda flags: f"cp -a {flags} {quote(source)} {there}"
+        # Not the root itself, which would get the source's mode before all is there.
+        each = quote('cp -a $0 "$@" .')
+        return lambda flags: (
+            f'find "$from/." ! -name . -prune -exec sh -c {each} {quote(flags or "-P")} {{}} +'
+        )
     trees = sum(1 for entry in like if entry.kind == "dir" and entry.path.count("/") == depth - 1)
 
     def copy(flags: str) -> str:
         def some(number: int) -> str:
-            return f"xargs -0 -r -P {facts.cores} -n {number} cp -a {flags} --parents -t {there} --"
+            return f'xargs -0 -r -P {facts.cores} -n {number} cp -a {flags} --parents -t "$there" --'
 
-        # The directories above that depth, whole trees at it, files down to it; their times come last.
+        # The directories above that depth, whole trees at it, files down to it; their times come last. The
+        # copy's own path may be led elsewhere, so it is named by a handle where there is one.
         return (
-            f"unset TAR_OPTIONS && mkdir {there} && cd {quote(source)} && "
-            f"find . -mindepth 1 -maxdepth {depth - 1} -type d -print0 | "
-            f"(cd {there} && xargs -0 -r mkdir -p --) && "
+            "unset TAR_OPTIONS && there=$PWD && exec 8< . && "
+            "{ [ ! -d /proc/self/fd/8/. ] || there=/proc/self/fd/8; } && "
+            f'( cd "$from" && find . -mindepth 1 -maxdepth {depth - 1} -type d -print0 | '
+            '(cd "$there" && xargs -0 -r mkdir -p --) && '
             f"find . -mindepth {depth} -maxdepth {depth} -type d -print0 | "
             f"{some(trees // (4 * shares) + 1)} && "
             f"find . -mindepth 1 -maxdepth {depth} ! -type d -print0 | {some(500)} && "
-            f"find . -maxdepth {depth - 1} -type d -print0 | tar -c --no-recursion --null -T - -f - | "
-            f"tar -x -p -C {there} -f -"
+            f"find . -mindepth 1 -maxdepth {depth - 1} -type d -print0 | "
+            'tar -c --no-recursion --null -T - -f - | tar -x -p -C "$there" -f - )'
         )
 
     return copy
@@ -114,13 +134,16 @@ def recycle(
     tree = layout.release(old.record.id)
     difference = old.manifest.difference(wanted)
     forget = records.write(layout, old.record.become(records.FAILED))
+    name = posixpath.basename(target)
     steps = [
         "set -e",
         forget,
-        f"rm -rf {quote(target)}",
-        f"mv {quote(tree)} {quote(target)}",
-        shared.unlink(target, sorted({*links, *old.record.shared})),
-        *apply.in_place(difference, old.manifest, source, target),
+        f"cd -P {quote(layout.releases)} >/dev/null",
+        f"rm -rf ./{name} && mv -fT ./{old.record.id} ./{name}",
+        f"tree_in . {name}",
+        "chmod 700 .",
+        shared.unlink(sorted({*links, *old.record.shared})),
+        *apply.commands(difference, old.manifest, source, target, staged=False),
     ]
     body = "\n".join(steps)
     return f"""
@@ -149,4 +172,4 @@ def _reflinks(directory: str) -> str:
     """Tried with one file: cp itself would try each of a tree."""
     probe = quote(f"{directory}/reflink.probe")
     copy = f"echo > {probe} && cp --reflink=always {probe} {probe}.copy 2>/dev/null"
-    return f"{copy}; s=$?; rm -f {probe} {probe}.copy; [ $s = 0 ]"
+    return f"rm -rf {probe} {probe}.copy; {copy}; s=$?; rm -f {probe} {probe}.copy; [ $s = 0 ]"

@@ -207,9 +207,17 @@ class Lock:
         folders = " ".join(quote(place) for place in places)
         token, probe = self.owner.token, quote(f"{own.own}/owner.probe")
         return rf"""
+refused() {{ printf 'refused\t{token}\t%s\t%s' "$1" "$2"; exit 0; }}
+# They may lie on another disk; but whoever made that link must be one who may.
+for d in {quote(own.deploy_to)} {quote(own.releases)} {quote(own.shared)}; do
+  [ -L "$d" ] || continue
+  [ -d "$d/" ] || refused "$d" "it is a link to $(readlink "$d"), which is not a directory"
+  [ -z "$(find "$d" -prune ! -user "$(id -u)" ! -user 0 2>/dev/null)" ] ||
+    refused "$d" "it is a link to $(readlink "$d"), made by another account"
+done
+umask 022
 mkdir -p {quote(own.releases)} {quote(own.shared)} || exit 1
 umask 077
-refused() {{ printf 'refused\t{token}\t%s\t%s' "$1" "$2"; exit 0; }}
 for d in {folders}; do
   [ ! -L "$d" ] || refused "$d" "it is a link to $(readlink "$d")"
   [ ! -e "$d" ] || [ -d "$d" ] || refused "$d" 'it is not a directory'

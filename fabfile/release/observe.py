@@ -14,16 +14,24 @@ from .apply import batches
 from .manifest import Entry, Manifest
 
 
-def observe(host: Host, directory: str, *, hashed: bool = False, without: tuple[str, ...] = ()) -> Manifest:
+def observe(
+    host: Host,
+    directory: str,
+    *,
+    hashed: bool = False,
+    without: tuple[str, ...] = (),
+    tolerant: bool = False,
+) -> Manifest:
     """List everything below `directory`, in one command.
 
     hashed:  read all files for their sha256 too.
     without: relative paths to leave out, with what is below them.
+    tolerant: a file that can't be read has no sha256, and what is in such a directory is left out.
     Links have their target. A directory that isn't there holds nothing. Raises CommandFailed when
     something can't be read, AnswerNotUnderstood when that is not what was asked for.
     """
     mark, what = secrets.token_hex(8), f"Listing {directory}"
-    text = host.shell.run(_script(directory, mark, hashed, without), what=what, most=LISTING).text
+    text = host.shell.run(_script(directory, mark, hashed, without, tolerant), what=what, most=LISTING).text
     try:
         return _listed(text, mark)
     except ValueError as error:
@@ -62,21 +70,22 @@ def _listed(text: str, mark: str) -> Manifest:
     return found
 
 
-def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...]) -> str:
+def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...], tolerant: bool) -> str:
     skip = " ".join(f"-path {quote('./' + _literal(path))} -prune -o" for path in without)
     find = f"find . {skip} ! -name ."
     # Raw mode (%f), size and time are what GNU's and BusyBox's stat both know; the mark makes names
     # with newlines readable.
     links = quote(f'for n; do printf "%s{mark}/%s{mark}|" "${{n#./}}" "$(readlink "$n"; printf .)"; done')
+    failing = ":" if tolerant else "exit 1"
     script = [
         f"[ -d {quote(directory)} ] || exit 0; cd {quote(directory)} || exit 1",
-        f"{find} -exec stat -c '{mark}|%f %s %Y %n' {{}} + || exit 1",
+        f"{find} -exec stat -c '{mark}|%f %s %Y %n' {{}} + || {failing}",
         f"echo {mark}=",
-        f"{find} -type l -exec sh -c {links} sh {{}} + || exit 1",
+        f"{find} -type l -exec sh -c {links} sh {{}} + || {failing}",
         f"echo {mark}=",
     ]
     if hashed:
-        script.append(f"{find} -type f -exec sha256sum -- {{}} + || exit 1")
+        script.append(f"{find} -type f -exec sha256sum -- {{}} + || {failing}")
     return "\n".join(script)
 
 

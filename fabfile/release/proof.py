@@ -95,6 +95,7 @@ def seal(directory: str) -> str:
 SEALS = r"""
 seals() {
   p=$1/recycle.probe n=0
+  rm -rf "$p" "$p.time"
   printf a > "$p" && a=$(find "$p" -printf '%C@') && touch -r "$p" "$p.time" || return 1
   # The clock of a file system ticks every few milliseconds.
   while [ $n -lt 50 ] && printf b > "$p" && touch -r "$p.time" "$p" && b=$(find "$p" -printf '%C@') &&

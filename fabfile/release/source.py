@@ -43,6 +43,7 @@ class Source:
     seeds: Manifest
     revision: str  # what people call it: a commit, else `tree`
     tree: str  # a name for exactly this content
+    root_mode: int = 0o755  # of the release's own directory
 
     def read(self, entry: Entry, skip: int = 0) -> Iterator[bytes]:
         """The blocks of a file: exactly `entry.size` bytes with `entry.content` as their sha256.
@@ -127,7 +128,15 @@ def scan(root: Path, exclude: Sequence[str], shared: Iterable[str], revision: st
     manifest, seeds = _split(entries, tuple(shared))
     _refuse_odd(manifest, seeds, shared)
     tree = manifest.revision()
-    return Source(root, manifest, seeds, revision or tree, tree)
+    mode = _root_mode(root, manifest) if revision is None else 0o755
+    return Source(root, manifest, seeds, revision or tree, tree, mode)
+
+
+def _root_mode(root: Path, manifest: Manifest) -> int:
+    """The folder's own mode; but 0700, as `mktemp -d` makes it, says nothing where all may read its files."""
+    mode = (root.stat().st_mode & 0o777) | 0o700
+    readable = any(entry.mode & 0o004 for entry in manifest if entry.kind == "file")
+    return 0o755 if mode == 0o700 and readable else mode
 
 
 class _Scan:

@@ -34,7 +34,8 @@ class State:
     """current_kind: link, none, dir or file. target: what the link says. leads: whether that is a directory.
     directories: the ids in releases/ that are directories; others: those that are something else.
     incoming, jobs: what interrupted commands have left: staging directories, and jobs, running or not.
-    own_kind: what .switchover is. damaged: ids whose records can't be read; these are left alone.
+    own_kind, cache_kind: what .switchover and cache/ are.
+    damaged: ids whose records can't be read; these are left alone.
     odd: what a person should be told. manifests: what is kept about the cache and the live release, unread.
     """
 
@@ -51,6 +52,7 @@ class State:
     jobs: frozenset[str]
     deploy_to_kind: str
     own_kind: str
+    cache_kind: str
     damaged: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
     manifests: dict[str, Kept] = field(default_factory=dict)
@@ -163,6 +165,7 @@ class _State:
             frozenset(_name(name) for (name,) in self.rows["jobs"]),
             _one(self.only("root")[0], KINDS),
             _one(self.only("own")[0], KINDS),
+            _one(self.only("cache")[0], KINDS),
             tuple(damaged),
             tuple(odd),
             {place: self.kept(place, digest) for place, digest in self.rows["manifest"]},
@@ -204,8 +207,8 @@ class _State:
 
 # The rows, by their first word, with how many fields follow it.
 _WORDS = {
-    "root": 1, "own": 1, "current": 2, "release": 2, "recorded": 1, "record": 2, "odd": 2, "incoming": 1,
-    "jobs": 1, "df": 1, "manifest": 2, "touched": 2, "shared": 1,
+    "root": 1, "own": 1, "cache": 1, "current": 2, "release": 2, "recorded": 1, "record": 2, "odd": 2,
+    "incoming": 1, "jobs": 1, "df": 1, "manifest": 2, "touched": 2, "shared": 1,
 }  # fmt: skip
 
 
@@ -304,6 +307,7 @@ kind() {{
 }}
 kind "$root"; printf 'root\t%s\n' $k
 kind "$own"; printf 'own\t%s\n' $k
+kind "$root/cache"; printf 'cache\t%s\n' $k
 kind "$root/current"; [ -d "$root/current/" ] && leads=yes || leads=no
 printf 'current\t%s\t%s\n' $k $leads
 t=; [ $k != link ] || t=$(readlink "$root/current"; printf .)
@@ -337,7 +341,10 @@ for kind in incoming jobs; do
     n=${{d##*/}}
     case $n in
       *[!A-Za-z0-9._-]*) [ ! -e "$d" ] || odd=$((odd + 1)) ;;
-      *) [ ! -d "$d" ] || [ -L "$d" ] || printf '%s\t%s\n' $kind "$n" ;;
+      *)
+        # A link in incoming/ is told too: an upload has to clear it away.
+        if [ -L "$d" ]; then [ $kind = jobs ] || printf '%s\t%s\n' $kind "$n"
+        elif [ -d "$d" ]; then printf '%s\t%s\n' $kind "$n"; fi ;;
     esac
   done
   printf 'odd\t%s\t%s\n' {OWN}/$kind $odd

@@ -53,9 +53,13 @@ class Build(Protocol):
 
 
 class Strategy(Protocol):
-    """How a release comes about."""
+    """How a release comes about.
+
+    keeps_links: a link that somebody made in the place of a directory of the source stays.
+    """
 
     name: str
+    keeps_links: bool
 
     def known(self, build: Build) -> Known:
         """What the directory that will be uploaded into holds already."""
@@ -71,6 +75,7 @@ class CacheStrategy:
     """Upload into the cache, copy the cache."""
 
     name = "cache"
+    keeps_links = False
 
     def known(self, build: Build) -> Known:
         """See Strategy.known."""
@@ -92,6 +97,7 @@ class PreviousStrategy:
     """Copy the live release, upload into the copy."""
 
     name = "previous"
+    keeps_links = True
 
     def known(self, build: Build) -> Known:
         """See Strategy.known."""

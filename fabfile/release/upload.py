@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..remote.host import Host
+from ..remote.host import Host, replace_file
 from ..remote.shell import quote
 from . import apply, proof, remembered
 from .manifest import Difference, Entry, Known, Manifest, escape, header, line
@@ -28,6 +29,7 @@ class Place:
     state:    where its manifest is kept ("" : nowhere).
     base:     where the manifest is kept of what the directory holds before; else `state`.
     begun:    whether an earlier command has left something of this very source in `staging`.
+    keep_links, quick: see apply.commands().
     """
 
     target: str
@@ -35,6 +37,8 @@ class Place:
     state: str = ""
     base: str = ""
     begun: bool = False
+    keep_links: bool = False
+    quick: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def fill(
     begun = [place.begun]
 
     def attempt() -> None:
-        arrived = observe(host, place.staging) if begun[0] else Manifest()
+        arrived = _arrived(host, place.staging, entries) if begun[0] else Manifest()
         begun[0] = True
         missing = [entry for entry in entries if not _whole(arrived.get(entry.path), entry)]
         for entry in missing.copy():
@@ -108,6 +112,27 @@ def fill(
             transfer.send(source, missing, place.staging, lambda done, sent: tally(files + done, size + sent))
 
     host.connection.persist(attempt)
+
+
+def _arrived(host: Host, staging: str, entries: Sequence[Entry]) -> Manifest:
+    """What the staging directory holds already. Links in it that are not the source's are removed first: no
+    transfer may write through one.
+    """
+    names = " ".join(quote(name) for name in (staging, f"{staging}.rsync"))
+    clear = f'for d in {names}; do if [ -L "$d" ] || [ ! -d "$d" ]; then rm -f "$d"; fi; done'
+    host.shell.run(clear, what="Looking at what has arrived")
+    found = observe(host, staging)
+    kinds = {entry.path: entry.kind for entry in entries}
+    for entry in entries:
+        path = entry.path
+        while (path := posixpath.dirname(path)) and path not in kinds:
+            kinds[path] = "dir"
+    odd = [e.path for e in found if kinds.get(e.path, e.kind) != e.kind]
+    if odd:
+        lines = [f"cd {quote(staging)}", *apply.batches("rm -rf", odd)]
+        host.run_lines(lines, "Clearing away what has not arrived")
+        found = observe(host, staging)
+    return found
 
 
 def _whole(found: Entry | None, wanted: Entry) -> bool:
@@ -148,7 +173,9 @@ def _send_manifest(host: Host, folder: str, data: bytes) -> None:
 
     name = quote(f"{folder}/manifest.new")
     host.shell.run(
-        f"mkdir -p {quote(folder)} && {unpack} > {name}", stdin=blocks, what="Writing the manifest"
+        f"mkdir -p {quote(folder)} && rm -rf {name} && {unpack} > {name}",
+        stdin=blocks,
+        what="Writing the manifest",
     )
 
 
@@ -159,11 +186,16 @@ def _commands(update: Update) -> Iterator[str]:
     elif difference:
         if place.state:
             yield doubt(place.state, [e.path for e in (*difference.written, *difference.deleted)])
-        yield from apply.commands(difference, known.trusted, place.staging, place.target)
+        yield f"{apply.ENTER}mkdir -p {quote(place.staging)}"
+        yield from apply.commands(
+            difference, known.trusted, place.staging, place.target,
+            keep_links=place.keep_links, quick=place.quick,
+        )  # fmt: skip
     if place.state:
         yield from _new_manifest(update)
         yield f"rm -f {quote(place.state + '/touched')}"
-    yield f"cd / && rm -rf {quote(place.staging)} {quote(place.staging + '.rsync')}"
+    left = " ".join(quote(place.staging + end) for end in ("", ".rsync", ".whole"))
+    yield f"cd / && rm -rf {left}"
 
 
 def _new_manifest(update: Update) -> Iterator[str]:
@@ -178,6 +210,7 @@ def _new_manifest(update: Update) -> Iterator[str]:
         ]
         removed = [line(entry) for entry in old if entry is not None]
         stay = f"tail -n +2 {base}"
+        yield f"rm -rf {fresh} {gone}"
         if removed:
             yield _here(f"cat > {gone}", removed)
             stay += f" | {{ grep -avxFf {gone} || :; }}"
@@ -185,7 +218,7 @@ def _new_manifest(update: Update) -> Iterator[str]:
         yield _here(f"cat >> {fresh}", [line(entry) for entry in update.difference.written])
         same = f'[ "$(sha256sum < {fresh} | cut -c 1-64)" = {update.digest} ]'
         yield f"{same} || {{ echo {DAMAGED} >&2; exit 1; }}"
-    yield f"mv -f {fresh} {quote(folder + '/manifest')}"
+    yield replace_file(f"{folder}/manifest.new", f"{folder}/manifest")
 
 
 def _here(command: str, lines: Sequence[str]) -> str:
@@ -194,12 +227,16 @@ def _here(command: str, lines: Sequence[str]) -> str:
 
 
 def _anew(place: Place, difference: Difference) -> Iterator[str]:
-    yield f"mkdir -p {quote(place.staging)} && cd {quote(place.staging)}"
-    folders = [e for e in difference.written if e.kind == "dir"]
-    yield from apply.make_folders(folders)
+    """The staging directory becomes the tree, whole."""
+    parent, name = posixpath.split(place.target)
+    yield f"mkdir -p {quote(place.staging)} && cd {quote(place.staging)} && chmod 700 ."
+    yield from apply.make_folders([e for e in difference.written if e.kind == "dir"])
     if place.state:
-        yield f"rm -f {quote(place.state + '/manifest')} {quote(place.state + '/touched')}"
-    yield f"rm -rf {quote(place.target)} && mv {quote(place.staging)} {quote(place.target)}"
+        yield f"rm -rf {quote(place.state + '/manifest')} {quote(place.state + '/touched')}"
+    # Moved into the directory under its own name, since not each mv knows how not to follow a link (-T).
+    whole = quote(f"{place.staging}.whole")
+    yield f"rm -rf {whole}; mkdir -m 700 {whole} && mv -f {quote(place.staging)} {whole}/{quote(name)}"
+    yield f"cd {quote(parent)} && rm -rf ./{quote(name)} && mv -f {whole}/{quote(name)} ."
 
 
 def doubt(folder: str, paths: Iterable[str]) -> str:
@@ -208,4 +245,7 @@ def doubt(folder: str, paths: Iterable[str]) -> str:
     """
     lines = " ".join(quote(escape(path)) for path in paths)
     name, fresh = quote(f"{folder}/touched"), quote(f"{folder}/touched.new")
-    return f"{{ [ ! -f {name} ] || cat {name}; printf '%s\\n' {lines}; }} > {fresh} && mv -f {fresh} {name}"
+    return (
+        f"rm -rf {fresh} && {{ [ ! -f {name} ] || cat {name}; printf '%s\\n' {lines}; }} > {fresh} && "
+        f"{replace_file(f'{folder}/touched.new', f'{folder}/touched')}"
+    )

@@ -146,7 +146,16 @@ def connect(
 
 def write_file(path: str, text: str) -> str:
     """Commands that put `text` at `path`, by temp + rename."""
-    return f"printf %s {quote(text)} > {quote(path + '.new')} && mv -f {quote(path + '.new')} {quote(path)}"
+    fresh = quote(path + ".new")
+    odd = f"{{ [ ! -L {fresh} ] && [ ! -d {fresh} ]; }}"  # nothing is written through a link
+    into_place = replace_file(path + ".new", path)
+    return f"{{ {odd} || rm -rf {fresh}; }} && printf %s {quote(text)} > {fresh} && {into_place}"
+
+
+def replace_file(fresh: str, path: str) -> str:
+    """Commands that rename `fresh` to `path`; mv alone would move into a directory, or a link to one."""
+    name = quote(path)
+    return f"{{ [ ! -d {name} ] || rm -rf {name}; }} && mv -f {quote(fresh)} {name}"
 
 
 _FACTS = f"""

@@ -88,6 +88,8 @@ def _host(result: HostResult) -> Json:
         "bytes_uploaded": result.bytes_uploaded,
         "reconnects": result.reconnects,
         "phases": result.phases,
+        "seeds": result.seeds,
+        "unserved": result.unserved,
         "failed_in": result.failed_in or None,
         "error": _error(result.error),
     }

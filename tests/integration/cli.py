@@ -34,6 +34,7 @@ TRACEBACK = "Traceback (most recent call last)"
 HOST_KEYS = {
     "host", "ok", "release", "previous", "live", "strategy", "transfer", "copy", "files_uploaded",
     "files_deleted", "bytes_uploaded", "reconnects", "phases", "failed_in", "error",
+    "seeds", "unserved",
 }  # fmt: skip
 ERROR_KEYS = {"what", "why", "try"}
 

@@ -12,6 +12,7 @@ from fabfile.remote.files import Seen
 from tests.support.local import sh
 
 ID = "20260101000000"
+WAY = "../../shared"  # from a release to shared/
 
 
 class Place:
@@ -21,14 +22,17 @@ class Place:
         self.layout = Layout(str(root))
         self.shared, self.seeds = root / "shared", root / "seeds"
         self.release = root / "releases" / ID
-        for path in (self.shared, self.seeds, self.release):
+        self.live = root / "releases" / "20250101000000"
+        for path in (self.shared, self.seeds, self.release, self.live):
             path.mkdir(parents=True)
 
     def link(self, *, dirs: tuple[str, ...] = (), files: tuple[str, ...] = (), seeds: bool = True) -> None:
-        done = sh(
-            shared.link(self.layout, str(self.release), dirs, files, str(self.seeds) if seeds else None)
-        )
-        assert done.returncode == 0, done.stderr.decode()
+        """Link them into the release; what is not shared in the live one is shared from now on."""
+        seeded = str(self.seeds) if seeds else ""
+        what = shared.Shared(dirs, files, str(self.live), (*dirs, *files), seeded)
+        done = sh(shared.link(self.layout, str(self.release), what, keep_links=False))
+        if done.returncode:
+            raise AssertionError(done.stderr.decode())
 
 
 @pytest.fixture
@@ -49,16 +53,16 @@ def test_a_dangling_link_in_shared_stays(place: Place) -> None:
 @pytest.mark.promise("shared")
 def test_a_dangling_link_in_shared_stays_for_a_directory(place: Place) -> None:
     (place.shared / "uploads").symlink_to("/mnt/uploads")
-    (place.release / "uploads").mkdir()
-    place.link(dirs=("uploads",), seeds=False)
+    with pytest.raises(AssertionError, match="uploads is not there"):
+        place.link(dirs=("uploads",), seeds=False)
     assert (place.shared / "uploads").readlink() == Path("/mnt/uploads")
 
 
 @pytest.mark.promise("shared")
 @pytest.mark.parametrize("seeds", [True, False], ids=["with a seed", "without one"])
 def test_what_the_site_wrote_before_it_was_shared_goes_along(place: Place, seeds: bool) -> None:
-    (place.release / "storage").mkdir()
-    (place.release / "storage/upload.jpg").write_text("by a user\n")
+    (place.live / "storage").mkdir()
+    (place.live / "storage/upload.jpg").write_text("by a user\n")
     if seeds:
         (place.seeds / "storage").mkdir()
         (place.seeds / "storage/.gitignore").write_text("*\n")
@@ -80,11 +84,11 @@ def test_what_is_in_shared_already_wins(place: Place) -> None:
 
 @pytest.mark.parametrize("says", [None, "/etc", "../../shared/other"])
 def test_a_shared_path_that_is_not_linked_as_it_should_is_wrong(says: str | None) -> None:
-    seen = {"/r/a/b": Seen(None, says), "/r/c": Seen(None, shared.target("c"))}
-    (wrong,) = shared.wrong(seen, "/r", ["a/b", "c"])
+    seen = {"/r/a/b": Seen(None, says), "/r/c": Seen(None, shared.target("c", WAY))}
+    (wrong,) = shared.wrong(seen, "/r", ["a/b", "c"], WAY)
     assert wrong.startswith("a/b ->")
 
 
 def test_links_are_relative_and_as_deep_as_their_path() -> None:
-    assert shared.target("a") == "../../shared/a"
-    assert shared.target("a/b/c") == "../../../../shared/a/b/c"
+    assert shared.target("a", WAY) == "../../shared/a"
+    assert shared.target("a/b/c", WAY) == "../../../../shared/a/b/c"
