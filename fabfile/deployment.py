@@ -18,7 +18,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from .build import Building
-from .errors import NO_SPACE, QUOTA, CommandFailed, ConnectionLost, HookFailed, HostNotReady, LockLost
+from .errors import (
+    NO_SPACE,
+    QUOTA,
+    CommandFailed,
+    ConnectionLost,
+    HookFailed,
+    HostNotReady,
+    LockLost,
+    Stopped,
+)
+from .events import size
 from .release import copying, records, retention
 from .release.lock import Owner
 from .release.records import Record
@@ -28,6 +38,7 @@ from .remote.shell import Part, failed, quote
 from .settings import Settings
 from .switching import Switching, Tree
 
+HURRIED = 5.0  # seconds that an after_failure hook has once a signal came: whoever sent it waits no longer
 MARGIN = 4 << 20  # bytes that must stay free beyond what is known to be needed
 
 
@@ -69,8 +80,8 @@ class Deployment(Building, Switching):
         if space.free < need:
             raise HostNotReady(
                 f"There is not enough room on {self.host.name}.",
-                f"{space.free} bytes are free for {self.layout.deploy_to}, {need} are needed "
-                f"({difference.size} to upload, {copied} to copy, {MARGIN} in reserve)",
+                f"{size(space.free)} are free for {self.layout.deploy_to}, {size(need)} are needed "
+                f"({size(difference.size)} to upload, {size(copied)} to copy, {size(MARGIN)} in reserve)",
                 "Free some space there, lower keep_releases, or set copy: hardlink.",
             )
         if space.free_inodes is not None and space.free_inodes < inodes:
@@ -197,9 +208,11 @@ class Deployment(Building, Switching):
         )
         tree = self.tree if there else replace(self.tree, folder=self.layout.deploy_to)
         try:
-            self.run_hooks("after_failure", commands, tree, kept=self.switched)
-        except HookFailed as error:  # it must keep neither the lock nor the space
+            with self.cut_short(HURRIED):
+                self.run_hooks("after_failure", commands, tree, kept=self.switched)
+        except (HookFailed, Stopped) as error:  # it must keep neither the lock nor the space
             self.host.note("warn", f"{error.what} {error.why}")
+            self.jobs.end()
 
     def when_left_alone(self, reason: str) -> str:
         """See Work.when_left_alone."""

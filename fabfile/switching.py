@@ -12,6 +12,7 @@ from .release.records import Record
 from .remote.shell import Part
 from .work import UNKNOWN, Again, Work
 
+SERVED_WITHIN = 30.0  # seconds for after_switch and health in what is live again, once a signal came
 BACK = "switch-back"  # SWITCHOVER_COMMAND of hooks that run because a link was put back
 
 
@@ -192,9 +193,10 @@ class Switching(Work):
             )
             return
         try:
-            self._hooks_again(again, tree)
-            if self.check_health("health again"):
-                again.health = "ok"
+            with self.cut_short(SERVED_WITHIN):
+                self._hooks_again(again, tree)
+                if self.check_health("health again"):
+                    again.health = "ok"
         except HookFailed as error:
             again.hooks, again.error = "failed", error
             # What it did for the new release, it has done again: up to that hook.

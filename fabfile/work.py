@@ -127,6 +127,18 @@ class Work:
             raise self.failed(name, started, error) from error
         self.finished(name, started, detail[0])
 
+    @contextmanager
+    def cut_short(self, seconds: float) -> Iterator[None]:
+        """For hooks on the way back: a further signal ends them with Stopped, and so do `seconds` after an
+        earlier one.
+        """
+        connection = self.host.connection
+        kept, connection.interrupted = connection.interrupted, interruption.Patience(seconds)
+        try:
+            yield
+        finally:
+            connection.interrupted = kept
+
     def finished(self, name: str, started: float, detail: str = "") -> None:
         """Tell that a step has ended well. started: by time.monotonic()."""
         self.host.emit(StepFinished(self.host.name, name, self._took(name, started), detail))

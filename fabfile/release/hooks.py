@@ -44,6 +44,10 @@ def run_local(commands: Sequence[str], folder: Path, timeout: float, tell: Tell)
                 f"no end after {timeout:g} s",
                 "Raise ssh.command_timeout.",
             ) from error
+        except BaseException:  # a signal: what the build has started must not go on without us
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
         lines = output.decode("utf-8", "replace").splitlines()
         for line in lines:
             tell(line)
