@@ -79,7 +79,7 @@ cd {quote(self.layout.release(release))} || exit 1
         assert self.record is not None
         changed = [replace(self.record.become(records.LIVE), left=False)]
         before = self.state.records.get(self.state.live or "")
-        # It is the very one where the host went back by itself a moment ago.
+        # It is the same release where the host went back by itself a moment ago.
         left = before and before.id != self.record.id
         if before and left and before.state in (records.LIVE, records.READY, records.GOOD):
             changed.append(replace(before.become(records.GOOD), left=True))

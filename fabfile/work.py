@@ -188,7 +188,7 @@ class Work:
             asking = self._asking_state()
             dead, said = self.lock.take(asking)
             if dead:
-                tell(f"taken from {dead}, which has not given it back")
+                tell(f"taken from {dead}: it ended without giving it back")
             self.lease.start()
             self.jobs.guard = self.guard
         self.host.files.pending = background(lambda: self._check_view(warm))

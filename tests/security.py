@@ -46,6 +46,7 @@ PROMISES = {
     "addresses": (SOURCE, "A host's address is no option, no shell and no line of a configuration."),
     "bounds": (SOURCE, "A configuration that is too large, too deep or repeats itself ends with an error."),
     "leads-out": (SOURCE, "A link of the source that leads out of it is refused."),
+    "anonymous": (READER, "With `--anonymous` neither page nor JSON names users, hosts or machines."),
     "secrets": (READER, "Known forms of secrets are taken out."),
 }  # fmt: skip
 

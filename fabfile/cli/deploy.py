@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         "plan": "Say what would be added, changed and deleted on each host, and change nothing.",
         "skip_health": "Leave out the health check.",
         "resume": "Finish an interrupted deployment of the same source.",
-        "from_scratch": "Rebuild the cache from nothing, to rule out what directories have become.",
+        "from_scratch": "Rebuild the cache from nothing, whatever it holds now.",
         "source": "The folder to deploy, without a configuration file.",
         "deploy_to": "Where to, on each host: an absolute path.",
     }

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invoke.exceptions import Exit
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
 
 from .. import fleet
 from ..events import Listener
 from ..report import console as report
+from ..report.screen import Screen
 from ..settings import Settings, load
 from .server import Server
 
@@ -41,7 +39,7 @@ class _Stage:
     target: fleet.Target
     site: Path
     root: Path
-    console: Console
+    screen: Screen
 
 
 def run(keep: bool = False) -> None:
@@ -49,31 +47,34 @@ def run(keep: bool = False) -> None:
 
     Raises Exit with code 1 when any step fails.
     """
-    console = report.make_console()
+    screen = Screen()
     folder = Path(tempfile.mkdtemp(prefix="switchover-demo-"))
     try:
         home = folder / "host"
         home.mkdir()
         with Server(home=home) as server:
-            _play(_set_up(folder, server, console))
+            _play(_set_up(folder, server, screen))
     finally:
         if keep:
-            console.print(f"\nThe host's files are in {folder}", style="dim")
+            screen.blank()
+            screen.say((f"The host's files are in {folder}", "dim"))
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _set_up(folder: Path, server: Server, console: Console) -> _Stage:
+def _set_up(folder: Path, server: Server, screen: Screen) -> _Stage:
     root = folder / "host" / "srv" / "demo"
     config = CONFIG.format(root=root, known_hosts=server.known_hosts)
     (folder / "config.yaml").write_text(config)
-    console.print(
+    screen.say(
         f"A real SSH and SFTP server listens on {server.host}:{server.port}, with a shell and a file system."
     )
-    console.print("All it is told stands in config.yaml:\n")
-    console.print(Text("".join(f"  {line}\n" for line in config.splitlines()), "cyan"))
+    screen.say("All that the deployment knows stands in config.yaml:")
+    screen.blank()
+    for line in config.splitlines():
+        screen.say((line, "cyan"), indent=2)
     target = fleet.Target(f"{server.user}@{server.host}:{server.port}", str(server.identity))
-    return _Stage(load(folder / "config.yaml"), target, folder / "site", root, console)
+    return _Stage(load(folder / "config.yaml"), target, folder / "site", root, screen)
 
 
 def _play(stage: _Stage) -> None:
@@ -86,10 +87,13 @@ def _play(stage: _Stage) -> None:
         "The page was changed: only that is uploaded, then `current` is replaced by one rename.",
     )
     _act(stage, "rollback", "And back, by one rename.")
-    stage.console.print("\n[bold]On the host[/]")
-    stage.console.print(_tree(stage.root))
-    stage.console.print(
-        "\nNext: `config.example.yaml` explains every key; then `fab -H you@your-host deploy --plan`."
+    stage.screen.blank()
+    stage.screen.say(("On the host", "bold"))
+    stage.screen.say(str(stage.root))
+    _show_tree(stage.screen, stage.root)
+    stage.screen.blank()
+    stage.screen.say(
+        "Next: `config.example.yaml` explains every key; then `fab -H you@your-host deploy --plan`."
     )
 
 
@@ -101,9 +105,8 @@ def _write_site(site: Path, version: int) -> None:
 
 
 def _act(stage: _Stage, command: str, caption: str) -> None:
-    stage.console.print(
-        f"\n[bold]$ fab -H {stage.target.address} {command}[/]   [dim]{caption}[/]", soft_wrap=True
-    )
+    stage.screen.blank()
+    stage.screen.say((f"$ fab -H {stage.target.address} {command}   ", "bold"), (caption, "dim"))
     with report.Live() as live:
         outcome = _call(stage, command, live.listen)
     report.show_deployment(outcome)
@@ -111,7 +114,7 @@ def _act(stage: _Stage, command: str, caption: str) -> None:
         report.show_error(outcome)
         raise Exit(code=1)
     page = (stage.root / "current" / "index.html").read_text().splitlines()[-1]
-    stage.console.print(f"current/index.html says: {page}", markup=False, style="green")
+    stage.screen.say((f"current/index.html says: {page}", "green"))
 
 
 def _call(stage: _Stage, command: str, listener: Listener) -> fleet.Outcome:
@@ -119,24 +122,18 @@ def _call(stage: _Stage, command: str, listener: Listener) -> fleet.Outcome:
     return act(stage.settings, [stage.target], listener=listener)
 
 
-def _tree(root: Path) -> Tree:
-    tree = Tree(str(root))
-    _grow(tree, root, depth=2)
-    return tree
-
-
-def _grow(tree: Tree, folder: Path, depth: int) -> None:
+def _show_tree(screen: Screen, folder: Path, depth: int = 1) -> None:
+    """What is in `folder`, three levels deep; .switchover is only named."""
     for path in _sorted(folder):
         if path.is_symlink():
-            tree.add(
-                Text(f"{path.name} -> {path.readlink()}", "bold green" if path.name == "current" else "")
-            )
+            style = "bold green" if path.name == "current" else ""
+            screen.say((f"{path.name} -> {path.readlink()}", style), indent=2 * depth)
         elif path.is_dir():
-            branch = tree.add(f"{path.name}/")
-            if depth and path.name != ".switchover":
-                _grow(branch, path, depth - 1)
+            screen.say(f"{path.name}/", indent=2 * depth)
+            if depth <= 3 and path.name != ".switchover":
+                _show_tree(screen, path, depth + 1)
         else:
-            tree.add(path.name)
+            screen.say(path.name, indent=2 * depth)
 
 
 def _sorted(folder: Path) -> Iterator[Path]:

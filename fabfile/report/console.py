@@ -9,29 +9,18 @@ from typing import TYPE_CHECKING
 from ..errors import Stopped, SwitchoverError
 from ..events import count, size
 from .live import Live
-from .outlet import outlet
 from .screen import Piece, Screen
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ..fleet import Holding, Listing, Outcome
     from ..work import HostResult
 
 __all__ = [
-    "Live", "make_console", "show_deployment", "show_error", "show_locks", "show_plan", "show_releases",
+    "Live", "show_deployment", "show_error", "show_locks", "show_plan", "show_releases",
     "show_rollback_plan", "show_sync",
 ]  # fmt: skip
 
 NAMED = 5  # hosts named in one line
-
-
-def make_console() -> Console:
-    """A console for texts of our own alone: the demonstration's."""
-    from rich.console import Console
-
-    out = outlet()
-    return Console(file=out, highlight=False, width=None if out.isatty() else 200, soft_wrap=True)  # type: ignore[arg-type]
 
 
 def hosts_named(names: Sequence[str]) -> str:

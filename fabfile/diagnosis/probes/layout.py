@@ -86,7 +86,7 @@ def _lock(e: Examination, layout: Layout) -> None:
     e.warn(
         "lock-stale",
         "A lock is left over from a deployment that is gone.",
-        f"held by {held.owner or 'somebody who has not signed'}, without a sign of life for "
+        f"held by {held.owner or 'an unknown owner'}, without a sign of life for "
         f"{held.silent_for} s",
         "The next deployment takes it by itself. To be rid of it now:",
         Fix("here", f"fab -H {e.connection.address} unlock --deploy-to {layout.deploy_to} --force"),
