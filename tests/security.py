@@ -31,6 +31,7 @@ PROMISES = {
     "pids": (HOST, "Only a process with the start time and boot of our job is waited for, or signalled."),
     "damage": (HOST, "Damaged state is told, left alone, and blocks nothing else."),
     "markup": (HOST, "Nothing that comes from a host is interpreted as markup."),
+    "terminal": (HOST, "Only text, colours and the movements of our own bars reach the terminal."),
     "hook-words": (HOST, "What a hook prints decides nothing."),
     "closed": (ACCOUNT, "`.switchover/` is closed to other accounts whatever the umask, and never a link."),
     "links": (ACCOUNT, "Nothing is written through a link that stands in the place of a directory."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Stopped, SwitchoverError
 from ..events import count, size
+from ..work import UNKNOWN
 from .live import Live
 from .screen import Piece, Screen
 
@@ -42,9 +43,10 @@ def show_error(outcome: Outcome, to_stderr: bool = True) -> None:
         screen.say((f"✗ {label}", "bold red"), (error.what, "bold red"))
         if len(names) > NAMED:
             screen.labelled("on:", ", ".join(names))
-        for name, text in (("why:", error.why), ("try:", error.hint)):
-            if text:
-                screen.labelled(name, text)
+        if error.why:
+            screen.labelled("why:", error.why)
+        if error.hint:
+            screen.labelled("try:", error.hint, commands=True)
     if waited:
         screen.blank()
         failed = [name for _, names in groups for name in names]
@@ -52,6 +54,20 @@ def show_error(outcome: Outcome, to_stderr: bool = True) -> None:
         screen.say((f"· {hosts_named(waited)} did not go on{why}", "dim"))
     if outcome.exit_code:
         screen.say((f"  ({_meaning(outcome)}; exit code {outcome.exit_code})", "dim"))
+    if any(result.release for result in outcome.hosts):
+        screen.say((f"✗ {_standing(outcome.hosts)}", "bold red"))
+
+
+def _standing(results: Sequence[HostResult]) -> str:
+    """`20261125033011 is not live; 20261124120000 is live on web1, web2`"""
+    there: dict[str | None, list[str]] = {}
+    for result in results:
+        there.setdefault(result.live, []).append(result.host)
+    told = [f"{new} is not live" for new in sorted({r.release for r in results if r.release} - there.keys())]
+    for live, names in there.items():
+        what = "it is not known what" if live == UNKNOWN else live or "nothing"
+        told.append(f"{what} is live on {hosts_named(names)}")
+    return "; ".join(told)
 
 
 def _causes(outcome: Outcome) -> tuple[list[tuple[SwitchoverError, list[str]]], list[str]]:

@@ -54,13 +54,25 @@ class Screen:
         said = Text.from_ansi(clean(line, colours=True))
         self._print(Text.assemble((clean(before), "dim"), said), said.plain, soft_wrap=not self.is_terminal)
 
-    def labelled(self, label: str, text: str, indent: int = 2, width: int = 5, style: str = "") -> None:
-        """A text of several lines behind a label, staying in its column."""
+    def labelled(
+        self,
+        label: str,
+        text: str,
+        indent: int = 2,
+        width: int = 5,
+        style: str = "",
+        commands: bool = False,
+    ) -> None:
+        """A text of several lines behind a label, staying in its column. commands: all but the first line are
+        to be copied, so they are not wrapped; nor is a line with a word that has no room.
+        """
         lines = repeated(clean(text, lines=True).split("\n"))
         for number, line in enumerate(lines):
             begin = f"{' ' * indent}{label if number == 0 else '':<{width}}"
-            if not self.is_terminal:
-                self.say(begin, (line, style))
+            room = self.console.width - len(begin)
+            longest = max(map(len, line.split()), default=0)
+            if not self.is_terminal or (commands and number) or longest > room:
+                self.say(begin, (line, style), whole=True)
                 continue
             from rich.table import Table
             from rich.text import Text
@@ -80,7 +92,6 @@ class Screen:
         flexible: str = "",
     ) -> None:
         """A table; where it does not fit, a block for each row. flexible: the column that may be wrapped."""
-        from rich.measure import Measurement
         from rich.table import Table
 
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -91,10 +102,11 @@ class Screen:
         cells = [[_assembled([piece]) for piece in row] for row in rows]
         for row in cells:
             table.add_row(*row)
-        fixed = Measurement.get(self.console, self.console.options, table).minimum
-        widest = max((len(word) for row in cells for cell in row for word in cell.plain.split()), default=0)
-        room = self.console.width - (NARROW - min(widest, NARROW) if flexible else 0)
-        if self.is_terminal and fixed > room:
+        needed = 2 * (len(columns) - 1)
+        for at, name in enumerate(columns):
+            width = max([len(name), *(row[at].cell_len for row in cells)])
+            needed += min(width, NARROW) if name == flexible else width
+        if self.is_terminal and needed > self.console.width:
             self._blocks(columns, cells)
         else:
             self._print(table, "\n".join("  ".join(cell.plain for cell in row) for row in cells), strip=True)

@@ -295,6 +295,18 @@ def untouched(project: Place) -> Iterator[None]:
     assert project.current.lstat().st_ino == link.st_ino, "the link was replaced on the way"
 
 
+def write_owned(project: Project, path: Path, text: str) -> None:
+    """A file that the login account might have written into .switchover."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o600)
+    for one in (*made, path):
+        project.server.give(one)
+        if one != path:
+            one.chmod(0o700)
+
+
 def eventually(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
     """Wait until `condition` holds, at the longest `timeout` seconds."""
     deadline = time.monotonic() + timeout

@@ -49,6 +49,10 @@ def lied(number: int, body: bytes) -> bytes:
         return packet(bytes([VERSION]) + struct.pack(">I", 6))
     if not number:
         return packet(body)
+    if LIE.startswith("refuses: ") and kind == HANDLE:
+        return packet(
+            bytes([STATUS]) + request + struct.pack(">I", 4) + string(LIE[9:].encode()) + string(b"")
+        )
     if LIE == "trickles":
         for byte in packet(body):
             say(bytes([byte]))
