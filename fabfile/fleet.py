@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 import fabric
 
 from .cache_sync import CacheSync
 from .deployment import Deployment, Options
 from .errors import NoSuchRelease, SwitchoverError
-from .events import Listener, Output, StepFinished, StepStarted, silent
+from .events import Listener, Note, Output, StepFailed, StepFinished, StepStarted, silent
 from .hosts import AT_ONCE, Target, opened
+from .local.build import build as local_build
 from .phases import FAB, Fleet, Outcome, release
-from .release import hooks, lock, records, source
+from .release import lock, records, source
 from .release.layout import next_id, sort_key
 from .release.lock import Owner
 from .release.records import GOOD, LIVE, Record
@@ -283,16 +286,40 @@ def _source(
         exclude=settings.exclude,
         shared=(*settings.shared.dirs, *settings.shared.files),
     ) as tree:
+        for note in tree.notes:
+            listener(Note(HERE, "warn", note))
+        if settings.hooks.local_build and not build:
+            _tell_unbuilt(tree, listener)
         yield tree
 
 
 def _build_locally(settings: Settings, listener: Listener) -> None:
-    if settings.hooks.local_build:
-        listener(StepStarted(HERE, "local_build"))
-        hooks.run_local(
-            settings.hooks.local_build,
+    commands, started = settings.hooks.local_build, time.monotonic()
+    if not commands:
+        return
+    listener(StepStarted(HERE, "local_build"))
+    try:
+        local_build(
+            commands,
             settings.base_dir,
             settings.ssh.command_timeout,
             lambda line: listener(Output(HERE, "local_build", line)),
         )
-        listener(StepFinished(HERE, "local_build", 0.0))
+    except SwitchoverError as error:
+        listener(StepFailed(HERE, "local_build", time.monotonic() - started, error.what))
+        raise
+    listener(StepFinished(HERE, "local_build", time.monotonic() - started))
+
+
+def _tell_unbuilt(tree: source.Source, listener: Listener) -> None:
+    """That what is compared is a build as it lies there, and how old it is."""
+    newest = max((entry.mtime for entry in tree.manifest if entry.kind == "file"), default=0)
+    when = datetime.fromtimestamp(newest, UTC).isoformat(sep=" ")
+    listener(
+        Note(
+            HERE,
+            "info",
+            f"nothing was built: hooks.local_build was not run, and {tree.root} is compared as it is "
+            f"(its newest file is of {when[:19]} UTC)",
+        )
+    )

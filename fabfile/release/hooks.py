@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from ..errors import (
     CommandFailed,
@@ -14,49 +10,12 @@ from ..errors import (
     HealthCheckFailed,
     HookFailed,
     JobLost,
-    LocalHookFailed,
 )
 from ..remote.host import Host
 from ..remote.jobs import Jobs
-from ..remote.shell import LAST_LINES, quote
+from ..remote.shell import quote
 
 Tell = Callable[[str], None]
-
-
-def run_local(commands: Sequence[str], folder: Path, timeout: float, tell: Tell) -> None:
-    """Run local_build hooks here, in `folder`. Raises LocalHookFailed."""
-    for command in commands:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            output, _ = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise LocalHookFailed(
-                f"The local build `{command}` did not end.",
-                f"no end after {timeout:g} s",
-                "Raise ssh.command_timeout.",
-            ) from error
-        except BaseException:  # a signal: what the build has started must not go on without us
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
-        lines = output.decode("utf-8", "replace").splitlines()
-        for line in lines:
-            tell(line)
-        if process.returncode:
-            raise LocalHookFailed(
-                f"The local build `{command}` failed.",
-                f"exit status {process.returncode}: " + "\n".join(lines[-LAST_LINES:]),
-                "Nothing was contacted. Run it by hand in the folder of the configuration file.",
-            )
 
 
 def run(

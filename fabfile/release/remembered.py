@@ -87,7 +87,9 @@ def _keep(path: Path, blocks: Iterable[bytes]) -> None:
 
 def _make_room(folder: Path) -> None:
     """Another process may do the same; whoever fails leaves the rest for the next time."""
-    newest = sorted(((p.stat().st_mtime, p.stat().st_size, p) for p in folder.iterdir()), reverse=True)
+    newest = sorted(
+        ((p.stat().st_mtime, p.stat().st_size, p) for p in folder.iterdir() if p.is_file()), reverse=True
+    )
     total = 0
     for _, size, path in newest:
         total += size

@@ -134,7 +134,7 @@ class Keys:
     application: values.Name | None = None
     deploy_to: values.DeployTo | None = None
     source: Source | None = None
-    exclude: tuple[values.Pattern, ...] = (".git/",)
+    exclude: tuple[values.Pattern, ...] = (".git",)
     strategy: Literal["cache", "previous"] = "cache"
     transfer: Literal["auto", "stream", "rsync", "sftp"] = "auto"
     copy: Literal["auto", "recycle", "reflink", "hardlink", "full"] = "auto"

@@ -390,7 +390,7 @@ def test_defaults() -> None:
     settings = load_text("deploy_to: /srv/shop")
     assert (settings.application, settings.deploy_to, settings.source) == ("shop", "/srv/shop", None)
     assert (settings.strategy, settings.transfer, settings.copy) == ("cache", "auto", "auto")
-    assert (settings.keep_releases, settings.exclude, settings.hosts) == (5, (".git/",), ())
+    assert (settings.keep_releases, settings.exclude, settings.hosts) == (5, (".git",), ())
     assert (settings.shared.dirs, settings.shared.files, settings.health) == ((), (), None)
     assert dataclasses.astuple(settings.hooks) == ((), (), (), ())
     assert dataclasses.astuple(settings.ssh) == (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from hashlib import file_digest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
+from fabfile.release import scan as scanning
 from fabfile.release import source
+from fabfile.release.scan import open_file
 from fabfile.release.source import Source
 
 CONTENT = {"plain": b"1", "d/with space": b"2", "d/back\\slash": b"3", "new\nline": b"4", "d/\udcff": b"5"}
@@ -20,7 +21,7 @@ CONTENT = {"plain": b"1", "d/with space": b"2", "d/back\\slash": b"3", "new\nlin
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A source, in a home of its own, whose files are old enough to be remembered."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(source, "SETTLED", -(10**18))
+    monkeypatch.setattr(scanning, "SETTLED", -(10**18))
     for name, data in CONTENT.items():
         path = tmp_path / "site" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,11 +45,11 @@ def test_what_did_not_change_is_not_read_again(folder: Path, monkeypatch: pytest
     first = scan(folder)
     read: list[str] = []
 
-    def noting(file: BinaryIO, how: str) -> Any:
-        read.append(Path(file.name).name)
-        return file_digest(file, how)
+    def noting(path: str, *wanted: Any) -> int:
+        read.append(Path(path).name)
+        return open_file(path, *wanted)
 
-    monkeypatch.setattr(hashlib, "file_digest", noting)
+    monkeypatch.setattr(scanning, "open_file", noting)
     second = scan(folder)
     assert right(first)
     assert (second.manifest.entries, second.tree) == (first.manifest.entries, first.tree)

@@ -14,13 +14,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import CommandFailed, CommandTimedOut, ConfigError, LinkLost
+from ...local.scratch import scratch
 from ...remote.connection import Connection
 from ...remote.host import Host
 from ...remote.shell import quote
@@ -57,16 +57,19 @@ class RsyncTransfer:
 
     def send(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
         """See Transfer.send."""
-        with tempfile.TemporaryDirectory(prefix="switchover-") as folder:
-            names = Path(folder) / "files"
+        with scratch() as folder:
+            names = folder / "files"
             # ./ because rsync takes a name that starts with # or ; for a comment.
             names.write_bytes(b"".join(b"./" + os.fsencode(e.path) + b"\0" for e in entries))
-            config = Path(folder) / "ssh_config"
+            config = folder / "ssh_config"
             config.write_text(_ssh_config(self.host.connection))
-            self._rsync(source, names, config, staging)
+            # rsync follows whatever stands in a folder's place by now: it reads what we have read.
+            (folder / "tree").mkdir()
+            source.copy(entries, folder / "tree")
+            self._rsync(folder / "tree", names, config, staging)
         tally(len(entries), sum(e.size for e in entries))
 
-    def _rsync(self, source: Source, names: Path, config: Path, staging: str) -> None:
+    def _rsync(self, root: Path, names: Path, config: Path, staging: str) -> None:
         # What is being received lies beside the staging directory; what was cut goes to its place in it. Not
         # with an absolute --partial-dir: Debian's 3.2.7-1+deb12u6 then fails its own verification, each time.
         aside = quote(f"{staging}.rsync")
@@ -82,7 +85,7 @@ class RsyncTransfer:
         )
         _patchwork("transfers").rsync(
             _LocalRunner(self.host),
-            shlex.quote(f"{source.root}/"),
+            shlex.quote(f"{root}/"),
             shlex.quote(f"{staging}/"),
             rsync_opts=options,
             ssh_opts=f"-F {config}",
