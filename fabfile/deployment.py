@@ -16,6 +16,7 @@ import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeGuard
 
 from .build import Building
 from .errors import (
@@ -30,6 +31,7 @@ from .errors import (
 )
 from .events import size
 from .release import copying, records, retention
+from .release.layout import sort_key
 from .release.lock import Owner
 from .release.records import Record
 from .release.source import Source
@@ -67,6 +69,11 @@ class Deployment(Building, Switching):
     ) -> None:
         super().__init__(host, settings, owner, halt, source, options.from_scratch)
         self.options = options
+
+    @property
+    def asks_health(self) -> bool:
+        """See Switching.asks_health."""
+        return super().asks_health and not self.options.skip_health
 
     def check_room(self) -> None:
         """Refuse what can't fit, before anything is uploaded."""
@@ -151,13 +158,12 @@ class Deployment(Building, Switching):
         assert self.record is not None
         self.record = self.record.become(records.LIVE)
         before = self.state.records.get(self.state.live or "")
-        # One that is live, but was only ready, has never proved itself: its deployment was cut short.
-        became = {records.LIVE: records.GOOD, records.READY: records.BAD}
-        now_good = [before.become(became[before.state])] if before and before.state in became else []
-        self.state.records.update({r.id: r for r in now_good})
+        changed = [before.become(records.NOT_LIVE_ANY_MORE[before.state])] if self._replaces(before) else []
+        changed += self._passed_over(before)
+        self.state.records.update({r.id: r for r in changed})
         doomed = self.doomed()
         parts = [
-            Part("Writing the records", records.write(self.layout, self.record, *now_good), needed=False),
+            Part("Writing the records", records.write(self.layout, self.record, *changed), needed=False),
             *(retention.removing(self.layout, record) for record in doomed),
         ]
         wrote, *removed = self.close(parts, "retain" if doomed else "unlock")
@@ -167,6 +173,18 @@ class Deployment(Building, Switching):
                 self.host.note("warn", f"release {record.id} could not be removed whole: {why}")
         if wrote.status != 0:
             raise failed(parts[0].what, wrote)
+
+    def _replaces(self, before: Record | None) -> TypeGuard[Record]:
+        return before is not None and before.state in (records.LIVE, records.READY)
+
+    def _passed_over(self, before: Record | None) -> list[Record]:
+        """The good releases that somebody had rolled back from: the one that was live until now is older."""
+        if before is None:
+            return []
+        good = [r for r in self.state.records.values() if r.state == records.GOOD and not r.left]
+        return [
+            replace(r, left=True) for r in good if sort_key(before.id) < sort_key(r.id) < sort_key(self.id)
+        ]
 
     def write_down(self, note: str) -> None:
         """See Switching."""

@@ -43,6 +43,10 @@ class Rollback(Switching):
             if self._seems_whole(release):
                 return
             manifest = state.read_manifest(self.host, self.layout.state_of(release)).manifest
+            if manifest is None:
+                self.host.note(
+                    "warn", f"what release {release} has to hold is not known: it can't be verified"
+                )
             found = observe(self.host, self.layout.release(release))
             missing = [e.path for e in manifest or () if found.get(e.path) is None]
             if missing:
@@ -56,7 +60,7 @@ class Rollback(Switching):
         """Whether no path of the manifest is missing, as far as the host can tell (odd names it can't)."""
         manifest = quote(f"{self.layout.state_of(release)}/manifest")
         script = f"""
-[ -f {manifest} ] || exit 0
+[ -f {manifest} ] || exit 1
 cd {quote(self.layout.release(release))} || exit 1
 {{ find . | sed 's|^[.]/||'; echo; tail -n +2 {manifest} | cut -f 6; }} |
   LC_ALL=C awk '!n && $0 == "" {{ n = 1; next }} !n {{ have[$0]; next }} !($0 in have) {{ exit 1 }}'
@@ -80,9 +84,8 @@ cd {quote(self.layout.release(release))} || exit 1
         changed = [replace(self.record.become(records.LIVE), left=False)]
         before = self.state.records.get(self.state.live or "")
         # It is the same release where the host went back by itself a moment ago.
-        left = before and before.id != self.record.id
-        if before and left and before.state in (records.LIVE, records.READY, records.GOOD):
-            changed.append(replace(before.become(records.GOOD), left=True))
+        if before and before.id != self.record.id and before.state in records.NOT_LIVE_ANY_MORE:
+            changed.append(before.become(records.NOT_LIVE_ANY_MORE[before.state]))
         written = Part("Writing the records", records.write(self.layout, *changed), needed=False)
         (wrote,) = self.close([written], "unlock")
         if wrote.status != 0:

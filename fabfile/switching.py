@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-from .errors import CommandFailed, HealthCheckFailed, HookFailed, LockLost, SwitchoverError
+from .errors import CommandFailed, HealthCheckFailed, HookFailed, HostNotReady, LockLost, SwitchoverError
 from .events import Output
 from .release import deadman, hooks, records, switch
 from .release.records import Record
@@ -44,6 +44,22 @@ class Switching(Work):
         record = self.state.records.get(name)
         folder = posixpath.normpath(posixpath.join(self.layout.deploy_to, target))
         return Tree(name, folder, record.revision if record else "")
+
+    @property
+    def asks_health(self) -> bool:
+        """Whether there will be a health check."""
+        return self.settings.health is not None
+
+    def require_tools(self) -> None:
+        """See Work.require_tools."""
+        if self.asks_health and not (self.host.has("curl") or self.host.has("wget")):
+            raise HostNotReady(
+                f"{self.host.name} has neither curl nor wget.",
+                "health.url is fetched from the host, after the switch",
+                "Install curl there, or leave the check out: --skip-health, or no `health` in config.yaml.",
+            )
+        if self.settings.confirm and not self.host.facts.mv_no_target:
+            deadman.refuse(self.host)
 
     # Hooks and health
 

@@ -95,6 +95,7 @@ class Work:
 
     def __init__(self, host: Host, settings: Settings, owner: Owner, halt: threading.Event) -> None:
         settings.require("deploy_to")
+        owner = owner.again()  # a lock is one host's: of two names of one place only one gets it
         self.host = host
         self.settings = settings
         self.layout = Layout(settings.deploy_to or "")
@@ -195,8 +196,12 @@ class Work:
         with self.step("check") as tell:
             self._take_state(state.parse(said, asking.what, self.layout))
             tell(f"{self.host.facts.user} on {self.host.facts.machine}")
+            self.require_tools()
             if self.settings.ssh.sftp == "require" or self.settings.transfer == "sftp":
                 self.host.files.settle()
+
+    def require_tools(self) -> None:
+        """Raise HostNotReady where the host lacks what a later step needs."""
 
     def look(self) -> None:
         """Connect and read the state; change nothing."""

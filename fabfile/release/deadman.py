@@ -6,6 +6,8 @@ It needs nothing of ours: neither the connection, nor sshd, nor the network. Who
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from ..errors import HostNotReady
 from ..remote.host import Host
 from ..remote.jobs import Jobs
@@ -15,6 +17,15 @@ from .layout import Layout
 
 def _decision(jobs: Jobs) -> str:
     return quote(f"{jobs.folder}.decision")
+
+
+def refuse(host: Host) -> NoReturn:
+    """Raise HostNotReady: the host has no way to replace a link in one step."""
+    raise HostNotReady(
+        f"{host.name} can't put a link back by itself.",
+        "its mv knows no -T",
+        "Leave `confirm` out of the settings.",
+    )
 
 
 def arm(
@@ -35,11 +46,7 @@ def arm(
     Raises HostNotReady where the host has no way to replace a link in one step.
     """
     if not host.facts.mv_no_target:
-        raise HostNotReady(
-            f"{host.name} can't put a link back by itself.",
-            "its mv knows no -T",
-            "Leave `confirm` out of the settings.",
-        )
+        refuse(host)
     back = f"{layout.own}/current.back"
     current = quote(layout.current)
     restore = (

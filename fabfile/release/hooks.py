@@ -61,9 +61,12 @@ url={quote(url)} want={int(expected)}
 end=$(( $(date +%s) + {int(timeout)} ))
 fetch() {{
   if command -v curl >/dev/null 2>&1; then
-    curl -sS -o /dev/null -w '%{{http_code}}' --max-time {int(timeout)} "$url" 2>&1
+    # Not as an argument, which every account of the host could read: it may hold a password or a token.
+    printf 'url = "%s"\n' {quote(_curl_quoted(url))} |
+      curl -sS -g -o /dev/null -w '%{{http_code}}' --max-time {int(timeout)} -K - 2>&1
   elif command -v wget >/dev/null 2>&1; then
-    wget -S -q -T {int(timeout)} -t 1 --max-redirect=0 -O /dev/null "$url" 2>&1 |
+    printf '%s\n' "$url" |
+      wget -S -q -T {int(timeout)} -t 1 --max-redirect=0 -O /dev/null -i - 2>&1 |
       sed -n 's/^ *HTTP[^ ]* \\([0-9][0-9]*\\).*/\\1/p' | tail -n 1
   else
     echo "neither curl nor wget is there to fetch it"
@@ -88,3 +91,8 @@ exit 1
             f"expected status {expected} within {timeout} s, last: {said}",
             "See the log of the application on the host; --skip-health leaves the check out.",
         )
+
+
+def _curl_quoted(url: str) -> str:
+    """As it stands between double quotes in a file of curl's (curl(1), --config)."""
+    return url.replace("\\", "\\\\").replace('"', '\\"')

@@ -19,7 +19,7 @@ import re
 import secrets
 import socket
 import threading
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,6 +66,10 @@ class Owner:
     token: str = field(default_factory=lambda: secrets.token_hex(12))
     place: str = ""  # this boot of this machine or container: where the pid means something
 
+    def again(self) -> Owner:
+        """The same, for another lock."""
+        return replace(self, token=secrets.token_hex(12))
+
     def __str__(self) -> str:
         return f"{self.user}@{self.machine} (pid {self.pid}) since {self.time}, running `{self.command}`"
 
@@ -102,6 +106,9 @@ def _user() -> str:
     return os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN") or getpass.getuser()
 
 
+_ours: dict[str, str] = {}  # the locks that this process has taken: by token, the host's name
+
+
 class Lock:
     """The lock of one deploy_to on one host, as one owner sees it."""
 
@@ -130,8 +137,11 @@ class Lock:
             before = owner
             outcome, owner, left = self._try(also)
             owner = owner or before
+        if outcome == "held" and owner and (other := _ours.get(owner.token)):
+            raise _same_place(self.host.name, other, self.layout)
         if outcome == "held":
             raise locked(self.host.name, owner)
+        _ours[self.owner.token] = self.host.name
         return owner, left
 
     def _try(self, also: Part) -> tuple[str, Owner | None, Result]:
@@ -291,6 +301,15 @@ def locked(host: str, owner: Owner | None) -> Locked:
         f"held by {owner}" if owner else "it was taken a moment ago; its owner has not signed it yet",
         f"Wait for it to end. One that was killed holds it for {LEASE} s, or as long as its jobs run; "
         "`fab unlock --force` breaks the lock at once.",
+    )
+
+
+def _same_place(host: str, other: str, layout: Layout) -> HostNotReady:
+    """The error for two names of one place in one command."""
+    return HostNotReady(
+        f"{host} and {other} are the same place.",
+        f"the lock of {layout.deploy_to} on {host} is the one that this command has just taken on {other}",
+        "Name each host once; a load balancer in front of one server counts as that server.",
     )
 
 

@@ -18,6 +18,9 @@ STATES = (BUILDING, READY, LIVE, GOOD, FAILED, BAD)
 LIMIT = 64 << 10  # bytes of a record; ours have about 500, and some more for each shared path
 LINE = 400  # characters of a field that is shown
 
+# What becomes of a release that is replaced: one that was only ready has never proved itself.
+NOT_LIVE_ANY_MORE = {LIVE: GOOD, GOOD: GOOD, READY: BAD}
+
 
 @dataclass(frozen=True)
 class Record:
@@ -33,7 +36,7 @@ class Record:
     bytes: int = 0
     strategy: str = ""
     shared: list[str] = field(default_factory=list)
-    # Somebody rolled back from it: a plain rollback does not return to it, `--to` does.
+    # Somebody rolled back from it, and deployed another since: it was bad. A plain rollback passes it over.
     left: bool = False
     before: str | None = None  # what `current` said when the deployment began
     note: str = ""  # why it is bad, where the host itself decided that

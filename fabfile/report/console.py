@@ -214,8 +214,9 @@ def show_releases(listings: list[Listing]) -> None:
         rows: list[list[Piece]] = []
         for record in listing.releases:
             revision = record.revision if record.revision.startswith("tree-") else record.revision[:12]
+            state = f"{record.state}, passed over" if record.left else record.state
             rows.append([
-                "→" if record.id == listing.current else "", record.id, record.state, revision,
+                "→" if record.id == listing.current else "", record.id, state, revision,
                 record.created, record.deployed_by, size(record.bytes),
             ])  # fmt: skip
         screen.table(("", "release", "state", "revision", "created", "by", "size"), rows)

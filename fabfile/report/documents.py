@@ -35,6 +35,7 @@ def releases(outcome: Outcome, listings: list[Listing]) -> Json:
                         "created": record.created,
                         "deployed_by": record.deployed_by,
                         "bytes": record.bytes,
+                        "left": record.left,
                     }
                     for record in listing.releases
                 ],

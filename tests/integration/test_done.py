@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fabfile.release.lock import LOST
-from tests.integration.cli import Project, Service, untouched
+from tests.integration.cli import Done, Project, Service, untouched
+from tests.lab.place import tools
 from tests.lab.sshd import Sshd
 
 
@@ -91,3 +92,98 @@ def test_nothing_is_restarted_where_nothing_was_live_before(project: Project) ->
     assert len(seen(project)) == 1
     assert done.host["live"] is None and not project.current.is_symlink()
     done.says("nothing is live, as before; services were not told")
+
+
+def fab_on(project: Project, server: Sshd, *words: str, code: int = 0) -> Done:
+    """Another server for the same deploy_to: its own address and key."""
+    before, project.server = project.server, server
+    try:
+        return project.fab(*words, code=code)
+    finally:
+        project.server = before
+
+
+# -- rollback --------------------------------------------------------------------------------------------
+
+
+def releases(project: Project, count: int) -> list[str]:
+    made = []
+    for n in range(count):
+        project.write({"index.html": f"{n}\n"})
+        made.append(project.deployed())
+    return made
+
+
+def rolled_back(project: Project, *words: str) -> str:
+    project.fab("rollback", *words)
+    assert project.live
+    return project.live
+
+
+def test_a_rollback_goes_to_the_newest_good_release_before_the_live_one(project: Project) -> None:
+    """Also after somebody has gone back and forth: being rolled back from makes no release bad."""
+    first, second, third = releases(project, 3)
+    assert rolled_back(project) == second
+    assert rolled_back(project) == first
+    assert rolled_back(project, "--to", third) == third
+    assert rolled_back(project) == second
+    project.fab("rollback", "--to", first)
+    project.fab("rollback", code=1).says("no good release before")
+
+
+def test_a_release_that_was_bad_is_passed_over(project: Project) -> None:
+    """Somebody has rolled back from it, and deployed another since."""
+    _, second, third = releases(project, 3)
+    project.fab("rollback")
+    (fourth,) = releases(project, 1)
+    (listed,) = project.fab("releases", "--json").json["hosts"]
+    assert {r["id"]: r["left"] for r in listed["releases"]}[third]
+    assert rolled_back(project) == second
+    assert rolled_back(project, "--to", fourth) == fourth
+    assert rolled_back(project, "--to", third) == third, "a person may say so"
+
+
+# -- what is asked for at the beginning ------------------------------------------------------------------
+
+
+def test_two_names_of_one_place_are_refused(project: Project) -> None:
+    project.deployed()
+    here, there = project.address(), project.address().replace("127.0.0.1", "localhost")
+    known = project.server.known_hosts
+    known.write_text(known.read_text() + known.read_text().replace("127.0.0.1", "localhost"))
+    with untouched(project):
+        done = project.fab("deploy", "--json", hosts=f"{here},{there}", code=1)
+    done.says("127.0.0.1", "localhost", "are the same place")
+    assert project.is_tidy(), "the lock was given back"
+
+
+def test_a_host_that_can_not_ask_for_its_health_is_refused_before_the_switch(project: Project) -> None:
+    project.deployed()
+    project.configure(health={"url": "http://127.0.0.1:9/healthz", "timeout": 30})
+    project.write({"index.html": "two\n"})
+    with tools(without=("curl", "wget")) as folder, Sshd(extra=f"SetEnv PATH={folder}") as server:
+        done = fab_on(project, server, "deploy", "--json", code=1)
+        assert done.host["failed_in"] == "check" and "curl" in done.host["error"]["what"]
+        fab_on(project, server, "deploy", "--skip-health")
+
+
+SPY = '#!/bin/sh\nprintf \'%s\\n\' "$@" >> {seen}\nexec /usr/bin/{name} "$@"\n'
+
+
+@pytest.mark.promise("arguments")
+@pytest.mark.parametrize("name", ["curl", "wget"])
+def test_the_address_of_the_health_check_is_in_no_argument_list(project: Project, name: str) -> None:
+    """It may hold a password or a token; every account of a host sees the arguments of all programs."""
+    project.deployed()
+    seen, other = project.deploy_to / "seen", {"curl": "wget", "wget": "curl"}[name]
+    spy = SPY.format(seen=seen, name=name)
+    with (
+        Service(project.deploy_to) as service,
+        tools(without=(other,), fake={name: spy}) as folder,
+        Sshd(extra=f"SetEnv PATH={folder}") as server,
+    ):
+        url = str(service.health["url"]).replace("http://", "http://joe:s3cret@") + "?token=hunter2"
+        project.configure(hooks={"after_switch": [service.hook]}, health={**service.health, "url": url})
+        project.write({"index.html": "two\n"})
+        fab_on(project, server, "deploy", "--json")
+    assert seen.read_text() and "s3cret" not in seen.read_text() and "hunter2" not in seen.read_text()
