@@ -91,6 +91,8 @@ def test_a_signal_on_the_way_back(project: Project, barrier: Barrier, step: str)
 
 
 def test_while_it_connects(project: Project) -> None:
+    """One attempt runs to its end."""
+    project.configure(ssh={"connect_timeout": 3})
     with Proxy(project.server.port) as network, untouched(project):
         network.freeze()
         with project.start("deploy", hosts=project.address(network.port)) as running:

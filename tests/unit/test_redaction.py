@@ -144,6 +144,7 @@ HARMLESS = [
 ]
 
 
+@pytest.mark.promise("secrets")
 @pytest.mark.parametrize(("text", "secret"), SECRETS)
 def test_secrets_are_removed(text: str, secret: str) -> None:
     assert secret in text and secret not in redact(text)
