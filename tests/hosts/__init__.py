@@ -1,0 +1,1 @@
+"""Hosts as people have them: login shells, start-up files, limits."""
