@@ -32,6 +32,13 @@ SYSTEM = {
     "mkfs.exfat": "exfatprogs",
     "mount.exfat-fuse": "exfat-fuse",
     "ps": "procps",
+    "tcsh": "tcsh",
+    "bsd-csh": "csh",
+    "fish": "fish",
+    "zsh": "zsh",
+    "mksh": "mksh",
+    "ksh93": "ksh93u+m",
+    "yash": "yash",
 }
 
 
@@ -104,6 +111,12 @@ def security(c: Context) -> None:
 def lab(c: Context) -> None:
     """Make every fault that the diagnosis knows, and see whether it names it. Writes tests/lab/README.md."""
     _run(c, sys.executable, "-m", "tests.lab.run")
+
+
+@task(pre=[setup], help={"seed": "Draws the pairs.", "pairs": "How many pairs are drawn."})
+def hosts(c: Context, seed: int = 0, pairs: int = 20) -> None:
+    """Deploy to hosts as people have them, and write docs/where-it-works.md."""
+    _run(c, sys.executable, "-m", "tests.hosts.run", f"--seed={seed}", f"--pairs={pairs}")
 
 
 @task(

@@ -1,0 +1,203 @@
+"""Hosts as people have them: servers, login shells, start-up files, tools and limits, and a round on each.
+
+A row is a way to make a host. On each: deploy, change, deploy, roll back, every file compared, the lock free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import fabric
+
+from fabfile import fleet
+from fabfile.events import Note
+from fabfile.settings import load
+from tests.integration.helpers import assert_same, write
+from tests.lab import servers
+from tests.lab.place import Place, account, tools
+from tests.lab.sshd import Sshd
+
+SHELLS = {
+    "bash": "/bin/bash", "dash": "/bin/dash", "zsh": "/bin/zsh", "mksh": "/bin/mksh", "ksh93": "/bin/ksh93",
+    "yash": "/usr/bin/yash", "BusyBox sh": "/bin/busybox-sh", "fish": "/usr/bin/fish", "tcsh": "/bin/tcsh",
+    "csh": "/bin/bsd-csh",
+}  # fmt: skip
+REFUSED = {"rbash": "/bin/rbash", "nologin": "/usr/sbin/nologin", "false": "/bin/false"}
+# A start-up file of bash: each is met by people (noise, options, variables that change what tools do).
+START_UPS = {
+    "CDPATH": "export CDPATH=/tmp:/srv", "set -x": "set -x", "set -u": "set -u", "set -e": "set -e",
+    "set -f": "set -f", "noclobber": "set -o noclobber", "POSIXLY_CORRECT": "export POSIXLY_CORRECT=1",
+    "noise": "echo welcome to this host", "noise on stderr": "echo no mail >&2", "PATH=/opt": "PATH=/opt",
+    "PATH empty": "export PATH=", "TAR_OPTIONS": "export TAR_OPTIONS=--verbose",
+    "GREP_OPTIONS": "export GREP_OPTIONS=-v", "IFS": "export IFS=/", "umask 077": "umask 077",
+    "umask 027": "umask 027", "umask 000": "umask 000", "ulimit -n 64": "ulimit -n 64",
+    "LC_ALL": "export LC_ALL=de_DE.UTF-8 LANG=tr_TR.UTF-8", "cd /tmp": "cd /tmp",
+    "aliases": "alias rm='rm -i' cp='cp -i' mv='mv -i' ls='ls --color'", "read": "read -r line",
+    "BASH_ENV": "export BASH_ENV=/etc/profile ENV=/etc/profile", "TMPDIR missing": "export TMPDIR=/no/such",
+    "function ls": "ls() { echo mine; }; export -f ls", "trap": "trap 'echo bye' EXIT",
+    "BLOCK_SIZE": "export BLOCK_SIZE=1M DF_BLOCK_SIZE=1G", "sleep 1": "sleep 1",
+    "two lines": "echo a\necho b",
+    "GZIP": "export GZIP=-9 ZSTD_CLEVEL=19 XZ_OPT=-9", "HOME elsewhere": "export HOME=/nonexistent",
+}  # fmt: skip
+MISSING = (
+    "zstd", "gzip", "tar", "sha256sum", "setsid", "curl", "wget", "rsync", "nproc", "ps", "hostname",
+    "mktemp",
+)  # fmt: skip
+SERVERS = {
+    "MaxSessions 1": "MaxSessions 1", "MaxSessions 2": "MaxSessions 2", "MaxSessions 3": "MaxSessions 3",
+    "RekeyLimit 1M": "RekeyLimit 1M", "no compression": "Compression no", "aes256-ctr": "Ciphers aes256-ctr",
+    "chacha20 and CTR": "Ciphers chacha20-poly1305@openssh.com,aes128-ctr",
+    "ForceCommand that runs ours": 'ForceCommand sh -c "$SSH_ORIGINAL_COMMAND"',
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """works: whether a deployment is to succeed, else it is refused, and soon."""
+
+    name: str
+    make: Callable[[], AbstractContextManager[Place]]
+    works: bool = True
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of it: the words of a refusal, "" where all was well; the notes that were told."""
+
+    refused: str
+    notes: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def host(
+    shell: str = "/bin/bash",
+    start_up: str = "",
+    extra: str = "",
+    sftp: str | None = "internal-sftp",
+    **keys: object,
+) -> Iterator[Place]:
+    """An account with this login shell and start-up file on a server with these lines."""
+    with account(shell) as user:
+        if start_up:
+            Path(f"/home/{user}/.bashrc").write_text(f"{start_up}\n")
+        with Sshd(user=user, extra=extra, sftp=sftp) as server:
+            yield Place(server, deploy_to=server.new_dir(), **keys)
+
+
+@contextlib.contextmanager
+def lacking(*programs: str) -> Iterator[Place]:
+    """A host without some programs."""
+    with tools(without=programs) as folder, Sshd(extra=f"SetEnv PATH={folder}") as server:
+        yield Place(server, deploy_to=server.new_dir())
+
+
+@contextlib.contextmanager
+def busybox() -> Iterator[Place]:
+    """A host whose every program is BusyBox's."""
+    with tools(without=tuple(path.name for path in Path("/usr/bin").iterdir())) as folder:
+        (folder / "busybox").symlink_to(shutil.which("busybox") or "busybox")
+        for name in os.popen("busybox --list").read().split():
+            with contextlib.suppress(FileExistsError):
+                (folder / name).symlink_to(folder / "busybox")
+        with Sshd(extra=f"SetEnv PATH={folder}") as server:
+            yield Place(server, deploy_to=server.new_dir())
+
+
+@contextlib.contextmanager
+def dropbear(transfer: str) -> Iterator[Place]:
+    """Dropbear, with OpenSSH's sftp-server."""
+    with servers.dropbear() as server, Sshd() as other:
+        yield Place(server, deploy_to=other.new_dir(), transfer=transfer)
+
+
+def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
+    """All fixed rows, and so many pairs of login shell and start-up file or server, drawn by `seed`."""
+    if not Path(SHELLS["BusyBox sh"]).exists() and os.geteuid() == 0:
+        Path(SHELLS["BusyBox sh"]).write_text('#!/bin/busybox sh\nexec /bin/busybox sh "$@"\n')
+        Path(SHELLS["BusyBox sh"]).chmod(0o755)
+    made = [Row(f"login shell {name}", lambda path=path: host(path)) for name, path in SHELLS.items()]  # type: ignore[misc]
+    made += [
+        Row(f"login shell {name}, transfer {how}", lambda path=path, how=how: host(path, transfer=how))  # type: ignore[misc]
+        for name, path in SHELLS.items() for how in ("sftp", "rsync") if name in ("fish", "tcsh", "zsh")
+    ]  # fmt: skip
+    made += [
+        Row(f"login shell {name}", lambda path=path: host(path), False) for name, path in REFUSED.items()
+    ]  # type: ignore[misc]
+    made += [
+        Row(f"start-up file: {name}", lambda text=text: host(start_up=text))
+        for name, text in START_UPS.items()
+    ]  # type: ignore[misc]
+    made += [
+        Row(f"start-up file: {name}, external sftp-server",
+            lambda text=text: host(start_up=text, sftp="/usr/lib/openssh/sftp-server"))  # type: ignore[misc]
+        for name, text in START_UPS.items()
+    ]  # fmt: skip
+    made += [Row(f"sshd: {name}", lambda extra=extra: host(extra=extra)) for name, extra in SERVERS.items()]  # type: ignore[misc]
+    made += [Row(f"without {name}", lambda name=name: lacking(name)) for name in MISSING]  # type: ignore[misc]
+    made += [
+        Row(f"Dropbear, transfer {how}", lambda how=how: dropbear(how)) for how in ("stream", "sftp", "rsync")
+    ]  # type: ignore[misc]
+    made += [Row("BusyBox's programs only", busybox), Row("no SFTP", lambda: host(sftp=None))]
+    draw = random.Random(seed)
+    for number in range(pairs):
+        shell, text = draw.choice(list(SHELLS)), draw.choice(list(START_UPS))
+        other, extra = draw.choice(list(START_UPS)), draw.choice(list(SERVERS))
+        name = f"drawn {seed}/{number}: {shell}, {text} and {other}, {extra}"
+        both = f"{START_UPS[text]}\n{START_UPS[other]}"
+        made.append(Row(name, lambda p=SHELLS[shell], t=both, x=SERVERS[extra]: host(p, t, x)))  # type: ignore[misc]
+    return made
+
+
+def round_on(place: Place, source: Path) -> Seen:
+    """Deploy, change, deploy, roll back. Raises AssertionError where something is not as it should be."""
+    notes: list[str] = []
+    config = place.folder / "config.yaml"
+
+    def call(command: Callable[..., fleet.Outcome], **settings: object) -> fleet.Outcome:
+        overrides = {**place.settings, "exclude": [], **settings}
+        targets = [fleet.Target(place.address, str(place.identity) if place.identity else None)]
+        fabrics = fabric.Config(runtime_ssh_path=str(place.folder / "ssh_config"))
+        return command(
+            load(None, overrides=overrides), targets, config=fabrics,
+            listener=lambda e: notes.append(e.text) if isinstance(e, Note) and e.level == "warn" else None,
+        )  # fmt: skip
+
+    config.write_text("")
+    current = Path(place.settings["deploy_to"]) / "current"
+    write(source, {"a": "1", "d/ü b'!\\.php": "2", "d/deeper/x": "x" * 70_000})
+    hook = "printf '%s\\n' 'back\\slash! \"quoted\" $HOME' > hook-was-here"
+    first = call(fleet.deploy, source={"path": str(source)})
+    if not first.ok:
+        assert first.error
+        return Seen(f"{first.error.what} {first.error.why}", tuple(notes))
+    assert_same(source, current.resolve())
+    write(source, {"a": "changed", "new": "1"})
+    second = call(fleet.deploy, source={"path": str(source)}, hooks={"before_switch": [hook]})
+    assert second.ok, second.error and (second.error.what, second.error.why)
+    said = current.resolve() / "hook-was-here"
+    assert said.read_text() == 'back\\slash! "quoted" $HOME\n', said.read_text()
+    said.unlink()
+    assert_same(source, current.resolve())
+    back = call(fleet.rollback)
+    assert back.ok, back.error and (back.error.what, back.error.why)
+    assert (current / "a").read_text() == "1"
+    outcome, holdings = call(fleet.unlock)  # type: ignore[misc]
+    assert outcome.ok and not holdings[0].held, "the lock is still held"
+    return Seen("", tuple(dict.fromkeys(notes)))
+
+
+def sample(every: Sequence[Row]) -> list[Row]:
+    """What each run of the tests tries."""
+    names = (
+        "login shell tcsh", "login shell fish", "login shell nologin", "start-up file: read",
+        "start-up file: noise, external sftp-server", "sshd: MaxSessions 1", "Dropbear, transfer stream",
+        "BusyBox's programs only",
+    )  # fmt: skip
+    return [row for row in every if row.name in names]
