@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from fabfile import fleet
 from fabfile.events import Event, Note
 from tests.integration.helpers import Site, assert_same, give_all, good, target, tree, unavailable, write
+from tests.lab.place import account
 from tests.lab.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(120)
@@ -333,13 +333,17 @@ def test_what_users_have_put_into_a_folder_that_becomes_shared(
 
 @each_strategy
 @pytest.mark.parametrize("umask", ["077", "027"])
-def test_another_account_can_read_the_site(site: Site, tmp_path: Path, strategy: str, umask: str) -> None:
+def test_another_account_can_read_the_site(
+    clean_environment: None, sshd_installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    strategy: str, umask: str,
+) -> None:  # fmt: skip
     """Whatever the umask of the account that deploys."""
     if os.geteuid() != 0:
         unavailable("another account is needed")
-    server = site.server
-    assert isinstance(server, Sshd)
-    with _umask_of(server, umask):
+    monkeypatch.delenv("SHLVL", raising=False)  # else bash takes itself for a shell in a shell
+    with account() as user, Sshd(user=user) as server:
+        Path(pwd.getpwnam(user).pw_dir, ".bashrc").write_text(f"umask {umask}\n")
+        site = Site(server, server.new_dir() / "site", {})
         source = write(tmp_path / "v", {"a": "1", "d/x": "1", "storage/s": "1", "up/load/u": "1"})
         keys = {"strategy": strategy, "shared": {"dirs": ["storage", "up/load", "deep/er/made"]}}
         for n in range(2):
@@ -351,18 +355,7 @@ def test_another_account_can_read_the_site(site: Site, tmp_path: Path, strategy:
             for read in reads:
                 done = subprocess.run(read, user=65534, group=65534, extra_groups=[])
                 assert done.returncode == 0, read
-    assert stat.S_IMODE((site.deploy_to / ".switchover").stat().st_mode) == 0o700
-
-
-@contextlib.contextmanager
-def _umask_of(server: Sshd, umask: str) -> Iterator[None]:
-    start = Path(pwd.getpwnam(server.user).pw_dir) / ".bashrc"
-    old = start.read_text() if start.exists() else ""
-    start.write_text(f"umask {umask}\n{old}")
-    try:
-        yield
-    finally:
-        start.write_text(old)
+        assert stat.S_IMODE((site.deploy_to / ".switchover").stat().st_mode) == 0o700
 
 
 def test_the_release_has_the_mode_of_the_source(site: Site, tmp_path: Path) -> None:
