@@ -8,7 +8,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fabfile import redaction
@@ -196,6 +196,7 @@ def test_what_was_learned_is_removed_in_each_form(secret: str) -> None:
     import base64
     import urllib.parse
 
+    assume(secret not in f"it said {REMOVED} twice")
     learn(secret)
     for form in (secret, urllib.parse.quote(secret, safe=""), base64.b64encode(secret.encode()).decode()):
         assert form not in redact(f"it said {form} twice")
