@@ -95,11 +95,11 @@ class Work:
 
     def __init__(self, host: Host, settings: Settings, owner: Owner, halt: threading.Event) -> None:
         settings.require("deploy_to")
-        owner = owner.again()  # a lock is one host's: of two names of one place only one gets it
+        whole, owner = owner, owner.again()  # a lock is one host's: of two names of one place one gets it
         self.host = host
         self.settings = settings
         self.layout = Layout(settings.deploy_to or "")
-        self.lock = Lock(host, self.layout, owner)
+        self.lock = Lock(host, self.layout, owner, whole.token)
         self.jobs = Jobs(
             host.shell, f"{self.layout.jobs}/{owner.token}", lambda text: host.note("warn", text)
         )

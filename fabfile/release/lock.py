@@ -106,13 +106,16 @@ def _user() -> str:
     return os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN") or getpass.getuser()
 
 
-_ours: dict[str, str] = {}  # the locks that this process has taken: by token, the host's name
+_ours: dict[str, tuple[str, str]] = {}  # the locks that this process has taken: by token, command and host
 
 
 class Lock:
-    """The lock of one deploy_to on one host, as one owner sees it."""
+    """The lock of one deploy_to on one host, as one owner sees it. command: common to all locks of one
+    command.
+    """
 
-    def __init__(self, host: Host, layout: Layout, owner: Owner) -> None:
+    def __init__(self, host: Host, layout: Layout, owner: Owner, command: str = "") -> None:
+        self.command = command
         self.host = host
         self.layout = layout
         self.owner = owner
@@ -137,11 +140,13 @@ class Lock:
             before = owner
             outcome, owner, left = self._try(also)
             owner = owner or before
-        if outcome == "held" and owner and (other := _ours.get(owner.token)):
-            raise _same_place(self.host.name, other, self.layout)
+        if outcome == "held" and owner:
+            command, other = _ours.get(owner.token, ("", ""))
+            if command and command == self.command:
+                raise _same_place(self.host.name, other, self.layout)
         if outcome == "held":
             raise locked(self.host.name, owner)
-        _ours[self.owner.token] = self.host.name
+        _ours[self.owner.token] = self.command, self.host.name
         return owner, left
 
     def _try(self, also: Part) -> tuple[str, Owner | None, Result]:
