@@ -51,16 +51,18 @@ def gated(tools: Tools, sshd_installed: None) -> Iterator[Sshd]:
 
 
 GATED_CP = """
-use=copy
-for word in "$@"; do
+use=copy root=
+for word in "$@" "$PWD/"; do
   case $word in
     -lP) use=place ;;
-    */cache)
-      root=${word%/cache}
-      [ "$(cat "$root/.gate" 2>/dev/null)" != $use ] || : > "$root/.reached"
-      n=0; while [ "$(cat "$root/.gate" 2>/dev/null)" = $use ] && [ $n -lt 1200 ]; do
-        sleep 0.05; n=$((n + 1))
-      done ;;
+    */cache|*/cache/*) [ $use = place ] || root=${word%%/cache*} ;;
+    */.switchover/incoming/*) [ $use = copy ] || root=${word%%/.switchover/*} ;;
   esac
 done
+if [ -n "$root" ]; then
+  [ "$(cat "$root/.gate" 2>/dev/null)" != $use ] || : > "$root/.reached"
+  n=0; while [ "$(cat "$root/.gate" 2>/dev/null)" = $use ] && [ $n -lt 1200 ]; do
+    sleep 0.05; n=$((n + 1))
+  done
+fi
 """

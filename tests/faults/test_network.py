@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(90)
 
 # A copy that takes its time, on a host where nothing else moves meanwhile: what a job's follower sends now
 # and then would hold a NAT too.
-SLOW_CP = 'case "$*" in */cache\\ *) sleep {seconds} ;; esac'
+SLOW_CP = 'case "$*" in */cache\\ *|*/cache/*) sleep {seconds} ;; esac'
 SLOW_FOLLOWER = "case $1 in 0.2) shift; set -- 13 ;; esac"
 
 

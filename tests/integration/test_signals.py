@@ -18,7 +18,7 @@ from tests.support.local import program
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.promise("signals")]
 
-SOON = 10.0  # seconds from the signal to the end
+SOON = 45.0  # seconds from the signal to the end, on a machine that has other work
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 IDS = [number.name for number in SIGNALS]
 
