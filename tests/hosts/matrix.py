@@ -6,6 +6,7 @@ A row is a way to make a host. On each: deploy, change, deploy, roll back, every
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import shutil
@@ -113,8 +114,11 @@ def busybox() -> Iterator[Place]:
 @contextlib.contextmanager
 def dropbear(transfer: str) -> Iterator[Place]:
     """Dropbear, with OpenSSH's sftp-server."""
-    with servers.dropbear() as server, Sshd() as other:
-        yield Place(server, deploy_to=other.new_dir(), transfer=transfer)
+    # Its keys lie in the home of the account that all tests share.
+    with Path("/run/lock/switchover-test-dropbear.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with servers.dropbear() as server, Sshd() as other:
+            yield Place(server, deploy_to=other.new_dir(), transfer=transfer)
 
 
 def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
