@@ -40,7 +40,7 @@ def a_start_up_file_that_exits() -> Iterator[Place]:
         yield place
 
 
-@fault("shell-startup")
+@fault("shell-startup", slow=True)
 def a_start_up_file_that_exits_before_sftp_too() -> Iterator[Place]:
     with starting_with("exit 0\n", sftp=SFTP_SERVER) as place:
         yield place
@@ -58,7 +58,7 @@ def a_start_up_file_that_sleeps() -> Iterator[Place]:
         yield place
 
 
-@fault("shell-startup")
+@fault("shell-startup", slow=True)
 def a_start_up_file_that_takes_its_time() -> Iterator[Place]:
     with starting_with("sleep 3\n") as place:
         yield place
@@ -148,7 +148,7 @@ def hanging(name: str) -> Iterator[Place]:
 
 
 @fault(
-    "path-hangs", mends=False, programs=("mount.exfat-fuse", "mkfs.exfat")
+    "path-hangs", mends=False, programs=("mount.exfat-fuse", "mkfs.exfat"), slow=True
 )  # the mount is needed to the end
 def a_mount_in_shared_that_hangs() -> Iterator[Place]:
     with hanging("shared") as place:
@@ -232,13 +232,13 @@ def connections_that_are_cut_after_60_kb() -> Iterator[Place]:
         yield Place(server, port=port, deploy_to=server.new_dir())
 
 
-@fault("link-cut", mends=False)
+@fault("link-cut", mends=False, slow=True)
 def connections_that_are_cut_after_20_kb() -> Iterator[Place]:
     with Sshd() as server, relay(server.port, dies_after=20_000) as port:
         yield Place(server, port=port, deploy_to=server.new_dir())
 
 
-@fault("link-cut", mends=False)
+@fault("link-cut", mends=False, slow=True)
 def connections_that_fall_silent_after_300_kb() -> Iterator[Place]:
     with Sshd() as server, relay(server.port, dies_after=300_000, silent=True) as port:
         yield Place(server, port=port, deploy_to=server.new_dir())
@@ -251,7 +251,7 @@ table ip tunnel {
 """
 
 
-@fault("mtu", mends=False, programs=("ip", "nft"))
+@fault("mtu", mends=False, programs=("ip", "nft"), slow=True)
 def a_tunnel_that_swallows_large_packets() -> Iterator[Place]:
     with network.routed(LARGE_VANISH) as server:
         yield Place(server, namespace=server.client)
@@ -263,13 +263,13 @@ def a_tunnel_that_swallows_the_key_exchange() -> Iterator[Place]:
         yield Place(server, namespace=server.client)
 
 
-@fault("slow-link", mends=False)
+@fault("slow-link", mends=False, slow=True)
 def a_second_of_round_trip() -> Iterator[Place]:
     with Sshd() as server, Proxy(server.port, delay=0.5) as proxy:
         yield Place(server, port=proxy.port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
 
 
-@fault("slow-link", mends=False)
+@fault("slow-link", mends=False, slow=True)
 def ten_kilobytes_a_second() -> Iterator[Place]:
     with Sshd() as server, relay(server.port, rate=10_000) as port:
         yield Place(server, port=port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
@@ -349,7 +349,7 @@ def a_host_that_the_jump_host_can_not_find() -> Iterator[Place]:
         yield place
 
 
-@fault("slow-login")
+@fault("slow-login", slow=True)
 def a_login_that_takes_eight_seconds() -> Iterator[Place]:
     folder = Path(tempfile.mkdtemp(prefix="switchover-keys-", dir="/var/lib"))
     folder.chmod(0o755)
@@ -394,7 +394,7 @@ def a_firewall_that_rejects() -> Iterator[Place]:
         yield Place(server, namespace=server.client)
 
 
-@fault("rate-limited", mends=False, programs=("ip", "nft"))
+@fault("rate-limited", mends=False, programs=("ip", "nft"), slow=True)
 def one_new_connection_a_minute() -> Iterator[Place]:
     with network.routed(RATIONED) as server:
         yield Place(server, namespace=server.client, deploy_to=server.new_dir())
