@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.lab import sshd10
+from tests.lab import sshd10, world_faults  # noqa: F401  (the latter adds to FAULTS)
 from tests.lab.faults import CONTROLS, FAULTS
 from tests.lab.judge import Verdict, alarms, judge
 from tests.lab.place import Place
