@@ -109,6 +109,7 @@ CATALOGUE: dict[str, Entry] = {
         "The account may have enough processes and files.",
         explains=(
             "unexplained",
+            "permissions",
             "no-symlink",
             "tool-missing",
             "sftp-missing",

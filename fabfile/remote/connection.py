@@ -171,6 +171,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.rules.connect_timeout
         )
 
+    def allow_sessions(self, allowed: int) -> None:
+        """Keep to so many sessions at a time from now on: that is how many the server was seen to allow."""
+        if self._sessions:
+            self._sessions.allowed = allowed
+
     def create_session(self, *, optional: bool = False) -> paramiko.Channel:
         """An open session channel; see Sessions.take. Raises what paramiko raises where there is none."""
         self.open()

@@ -24,4 +24,4 @@ def test_a_host_as_people_have_it(row: Row, tmp_path: Path, monkeypatch: pytest.
         place.close()
     assert bool(seen.refused) != row.works, seen
     if row.works:
-        assert all("MaxSessions" in note for note in seen.notes), seen.notes
+        assert all("SFTP can't be used" in note for note in seen.notes), seen.notes

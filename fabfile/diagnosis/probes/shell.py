@@ -374,6 +374,7 @@ def sessions(e: Examination) -> None:
     if refused is None:
         e.ok("max-sessions", f"One connection carries {count} sessions at least.", **evidence)
         return
+    e.connection.allow_sessions(count)
     e.warn(
         "max-sessions",
         f"The server allows {count} session{'' if count == 1 else 's'} at a time on one connection.",
