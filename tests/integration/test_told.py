@@ -77,7 +77,8 @@ def stubborn(tmp_path: Path, clean_environment: None, sshd_installed: None) -> I
     """A site on a server whose rm refuses what is named .keep/NAME beside it."""
     tools = Path("/tmp") / f"switchover-rm-{os.getpid()}"
     keep = Path("/tmp") / f"switchover-keep-{os.getpid()}"
-    refuse = f'case "$*" in *"$(cat {keep} 2>/dev/null || echo /nothing)"*) echo "rm: no" >&2; exit 1 ;; esac'
+    named = f"$(cat {keep} 2>/dev/null || echo /nothing)"  # ID, not ID-2 of the same second
+    refuse = f'case "$* " in *"{named} "*) echo "rm: no" >&2; exit 1 ;; esac'
     program(tools, "rm", refuse)
     tools.chmod(0o755)
     try:
