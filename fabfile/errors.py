@@ -66,6 +66,7 @@ class SwitchoverError(Exception):
     what: one sentence, what happened.
     why:  the evidence seen, as text; may have several lines.
     hint: what to try next ("try" in reports).
+    look: the line to type that looks for the cause, once the hint ends with it; else "".
     """
 
     exit_code = 1
@@ -75,6 +76,7 @@ class SwitchoverError(Exception):
         self.what = what
         self.why = why
         self.hint = hint
+        self.look = ""
 
     def as_dict(self) -> dict[str, str]:
         """The `error` object of CONTRACT's JSON."""

@@ -74,9 +74,11 @@ def _remember(work: Work, typed: Typed) -> None:
         phase = work.result.failed_in or "connect"
         lasted = round(sum(work.result.phases.values()), 1)
         incidents.write(address, phase, error, seconds=lasted, reconnects=work.result.reconnects)
-        if "diagnose" not in error.hint:
-            look = typed.line(address, work.host.identity, "diagnose")
-            error.hint = f"{error.hint}\nIt failed in {phase}. This looks for the cause:\n{look}".lstrip()
+        if not error.look:  # several hosts may share one error
+            error.look = typed.line(address, work.host.identity, "diagnose")
+            error.hint = (
+                f"{error.hint}\nIt failed in {phase}. This looks for the cause:\n{error.look}".lstrip()
+            )
     elif error is None and "switch" in work.result.phases:
         incidents.forget(address)
 
