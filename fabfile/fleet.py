@@ -15,22 +15,23 @@ from datetime import UTC, datetime
 
 import fabric
 
-from .cache_sync import CacheSync
-from .deployment import Deployment, Options
+from .build.source import source
+from .commands.cache_sync import CacheSync
+from .commands.deployment import Deployment, Options
+from .commands.rollback import Rollback
 from .errors import NoSuchRelease, SwitchoverError
 from .events import Listener, Note, Output, StepFailed, StepFinished, StepStarted, silent
 from .hosts import AT_ONCE, Target, opened
 from .local.build import build as local_build
 from .phases import FAB, Fleet, Outcome, release
-from .release import lock, records, source
-from .release.layout import next_id, sort_key
-from .release.lock import Owner
-from .release.records import GOOD, LIVE, Record
 from .remote.host import Host
-from .rollback import Rollback
+from .session.session import HostSession
 from .settings import Settings
+from .site import lock, records
+from .site.layout import next_id, sort_key
+from .site.lock import Owner
+from .site.records import GOOD, LIVE, Record
 from .typed import Typed
-from .work import Work
 
 __all__ = [
     "Holding",
@@ -152,8 +153,8 @@ def releases(
     settings.require("deploy_to")
     halt = threading.Event()
     with opened(settings, targets, listener, config) as hosts:
-        fleet = Fleet([Work(host, settings, lock.me("fab releases"), halt) for host in hosts], halt)
-        outcome = fleet.outcome(fleet.each(Work.look, stop_others=False))
+        fleet = Fleet([HostSession(host, settings, lock.me("fab releases"), halt) for host in hosts], halt)
+        outcome = fleet.outcome(fleet.each(HostSession.look, stop_others=False))
         return outcome, [_listing(work) for work in fleet.works]
 
 
@@ -180,10 +181,10 @@ def unlock(
     settings.require("deploy_to")
     halt = threading.Event()
     with opened(settings, targets, listener, config) as hosts:
-        fleet = Fleet([Work(host, settings, lock.me("fab unlock"), halt) for host in hosts], halt)
+        fleet = Fleet([HostSession(host, settings, lock.me("fab unlock"), halt) for host in hosts], halt)
         found = {work.host.name: Holding(work.host.name) for work in fleet.works}
 
-        def look(work: Work) -> None:
+        def look(work: HostSession) -> None:
             holding = found[work.host.name]
             holding.held, holding.owner = lock.holder(work.host, work.layout)
             if force and holding.held:
@@ -246,7 +247,7 @@ def _choose_on_all(fleet: Fleet[Rollback], to: str | None) -> str:
     return chosen.pop()
 
 
-def _listing(work: Work) -> Listing:
+def _listing(work: HostSession) -> Listing:
     listing = Listing(work.host.name, error=work.result.error)
     if work.state is None:
         return listing

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from . import incidents, interruption
+from . import interruption
 from .errors import (
     CommandFailed,
     CommandTimedOut,
@@ -26,11 +26,12 @@ from .errors import (
     SwitchoverError,
 )
 from .hosts import AT_ONCE
-from .switching import Switching
+from .local import last_failure
+from .session.going_live import Switching
+from .session.session import HostResult, HostSession
 from .typed import Typed
-from .work import HostResult, Work
 
-W = TypeVar("W", bound=Work)
+W = TypeVar("W", bound=HostSession)
 
 FAB = Typed()
 
@@ -67,20 +68,20 @@ EXAMINABLE = (
 )  # fmt: skip
 
 
-def _remember(work: Work, typed: Typed) -> None:
+def _remember(work: HostSession, typed: Typed) -> None:
     """Keep what was seen of a failure for `fab diagnose`, and say so; forget it once a switch has worked."""
     error, address = work.result.error, work.host.connection.address
     if isinstance(error, EXAMINABLE) and not isinstance(error, HostKeyRefused):
         phase = work.result.failed_in or "connect"
         lasted = round(sum(work.result.phases.values()), 1)
-        incidents.write(address, phase, error, seconds=lasted, reconnects=work.result.reconnects)
+        last_failure.write(address, phase, error, seconds=lasted, reconnects=work.result.reconnects)
         if not error.look:  # several hosts may share one error
             error.look = typed.line(address, work.host.identity, "diagnose")
             error.hint = (
                 f"{error.hint}\nIt failed in {phase}. This looks for the cause:\n{error.look}".lstrip()
             )
     elif error is None and "switch" in work.result.phases:
-        incidents.forget(address)
+        last_failure.forget(address)
 
 
 class Fleet(Generic[W]):

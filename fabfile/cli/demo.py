@@ -10,6 +10,6 @@ from invoke.tasks import task
 @task(help={"keep": "Leave the folder with the demonstration's host in place."})
 def demo(c: Any, keep: bool = False) -> None:
     """Deploy a small site twice to a real SSH and SFTP server on loopback, and roll it back."""
-    from ..demo import show  # here: asyncssh is needed by nothing else
+    from ..demo import show
 
     show.run(keep=keep)

@@ -42,7 +42,7 @@ def deploy(
 ) -> None:
     """Put the source live on all hosts, with no moment of downtime."""
     from .. import fleet
-    from ..deployment import Options
+    from ..commands.deployment import Options
     from ..report import documents
     from . import common
 

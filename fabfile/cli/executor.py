@@ -57,7 +57,7 @@ class Executor(fabric.executor.Executor):  # type: ignore[misc]
         """See fabric.Executor.expand_calls."""
         # A short run makes little garbage: looking for it takes 6 % of the time, some of it in these imports.
         gc.set_threshold(50_000)
-        from ..hosts import Target  # here: `fab --list` needs none
+        from ..hosts import Target
 
         given = self.core[0].args.hosts.value
         targets = [Target(part.strip(" ")) for part in given.split(",") if part.strip(" ")] if given else []

@@ -17,11 +17,11 @@ from typing import Any
 
 import fabric
 
-from .. import incidents
 from ..background import background
 from ..errors import SwitchoverError
 from ..events import Listener, StepFailed, StepStarted, silent
 from ..hosts import AT_ONCE, Target, opened
+from ..local import last_failure
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
 from ..remote.sftp_session import NotSftp
@@ -78,7 +78,7 @@ class _Run:
     """The examination of one host, in a thread that may hang."""
 
     def __init__(self, host: Host, settings: Settings, deep: float, only: Sequence[str]) -> None:
-        self.incident = incidents.read(host.connection.address)
+        self.incident = last_failure.read(host.connection.address)
         self.only = only
         self.deep = deep
         self.stop = threading.Event()

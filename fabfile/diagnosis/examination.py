@@ -14,16 +14,16 @@ import paramiko
 
 from ..errors import SwitchoverError
 from ..events import count
-from ..release.layout import Layout
-from ..release.state import State
-from ..remote.bare import Said, execute
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
+from ..remote.raw_ssh import Said, execute
 from ..remote.request import Request
 from ..remote.sftp_session import SftpSession
 from ..remote.shell import quote
 from ..settings import Settings
 from ..settings.model import Keepalive
+from ..site.layout import Layout
+from ..site.state import State
 from .finding import CATALOGUE, Finding, Fix, IdleLife, Status
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ class Stat:
 
 
 @dataclass(frozen=True)
-class Seen:
+class PathInfo:
     """A path at a glance: what lstat says (None: nothing is there), and a link's target."""
 
     stat: Stat | None
@@ -37,7 +37,7 @@ class Space:
     free_inodes: int | None
 
 
-Final = Callable[[dict[str, Seen]], bool]
+Final = Callable[[dict[str, PathInfo]], bool]
 
 
 class Checks(Protocol):
@@ -49,7 +49,7 @@ class Checks(Protocol):
     def readlink(self, path: str) -> str | None:
         """Where the link points, as written; None where there is no link."""
 
-    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+    def look(self, paths: Sequence[str]) -> dict[str, PathInfo]:
         """lstat and readlink of all these paths, in one round trip."""
 
     def realpath(self, path: str) -> str | None:

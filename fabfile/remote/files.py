@@ -15,13 +15,13 @@ from typing import TypeVar
 
 from ..background import background
 from ..errors import FilesError, LinkLost
-from .checks import Final, Seen, Space, Stat, parse_space
+from .checks import Final, PathInfo, Space, Stat, parse_space
 from .connection import Connection
 from .sftp_files import SftpFiles
 from .shell import Shell
 from .shell_files import ShellFiles
 
-__all__ = ["Files", "Seen", "SftpFiles", "ShellFiles", "Space", "Stat", "parse_space"]
+__all__ = ["Files", "PathInfo", "SftpFiles", "ShellFiles", "Space", "Stat", "parse_space"]
 
 T = TypeVar("T")
 
@@ -83,12 +83,14 @@ class Files:
         """See Checks.readlink."""
         return self._either(lambda side: side.readlink(path))
 
-    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+    def look(self, paths: Sequence[str]) -> dict[str, PathInfo]:
         """See Checks.look."""
         return self._either(lambda side: side.look(paths))
 
     @contextlib.contextmanager
-    def watching(self, paths: Sequence[str], final: Final) -> Iterator[Callable[[], dict[str, Seen] | None]]:
+    def watching(
+        self, paths: Sequence[str], final: Final
+    ) -> Iterator[Callable[[], dict[str, PathInfo] | None]]:
         """While the shell is at work, look at `paths` over SFTP again and again: so what SFTP sees of it is
         here when the shell's own word is. Nothing else may ask over SFTP meanwhile.
 
@@ -97,7 +99,7 @@ class Files:
         done = threading.Event()
         watch = background(lambda: self._watch(paths, final, done))
 
-        def sight() -> dict[str, Seen] | None:
+        def sight() -> dict[str, PathInfo] | None:
             done.set()
             return watch.result()
 
@@ -107,7 +109,7 @@ class Files:
             done.set()
             watch.exception()
 
-    def _watch(self, paths: Sequence[str], final: Final, done: threading.Event) -> dict[str, Seen] | None:
+    def _watch(self, paths: Sequence[str], final: Final, done: threading.Event) -> dict[str, PathInfo] | None:
         with contextlib.suppress(FilesError):  # whoever looks next is told
             self.settle()
             return self.sftp.watch(paths, final, done) if self.uses_sftp else None

@@ -18,7 +18,7 @@ from ..settings import Ssh
 from .connection import Connection
 from .files import Files
 from .output import ANSWER
-from .shell import Part, Result, Shell, quote
+from .shell import Result, Script, Shell, quote
 
 # Programs that change what a deployment can do. The plain POSIX ones are taken for granted.
 PROGRAMS = ("tar", "zstd", "gzip", "rsync", "stat", "sha256sum", "curl", "wget", "setsid")
@@ -95,9 +95,9 @@ class Host:
         return self._facts
 
     @property
-    def asking(self) -> Part:
+    def asking(self) -> Script:
         """What asks for the facts, for a batch; its output is for learn()."""
-        return Part("Looking at the host", ":" if self._facts else _FACTS)
+        return Script("Looking at the host", ":" if self._facts else _FACTS)
 
     def learn(self, text: str) -> None:
         """Take the facts from what the host said."""

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 
 from ..errors import CommandFailed, CommandTimedOut, JobLost
 from .job_scripts import CANCEL, FOLLOW, PROCESS, RUNNER
-from .output import ANSWER, Kept, Lines
-from .shell import Batch, Ended, Part, Result, Shell, failed, quote
+from .output import ANSWER, Lines, StoredManifest
+from .shell import Batch, Ended, Result, Script, Shell, failed, quote
 
 FOR_EVER = 10**7  # seconds; for a job that ends by itself
 STRAY = re.compile(r"^stray\t([A-Za-z0-9][A-Za-z0-9_.-]{0,200})$", re.M)
@@ -66,14 +66,14 @@ class Jobs:
         return script if own_environment else self.guard + script
 
     def batch(
-        self, name: str, parts: Sequence[Part], what: str, *, ended: Ended | None = None
+        self, name: str, parts: Sequence[Script], what: str, *, ended: Ended | None = None
     ) -> list[Result]:
         """Run `parts` as one job; what each of them printed. See Shell.batch."""
         batch = Batch(parts, ended)
         on_block = batch.feed if ended else None
         return batch.read(self.run(name, batch.script, what, on_block=on_block, check=False))
 
-    def status_of(self, name: str, parts: Sequence[Part]) -> str:
+    def status_of(self, name: str, parts: Sequence[Script]) -> str:
         """The file that is there once batch() of these has ended."""
         return f"{self.place(name, Batch(parts).script)}/status"
 
@@ -167,7 +167,7 @@ def run(
     reboot; processes that don't survive a logout).
     """
     limit = shell.timeout if timeout is None else timeout
-    log, size = Kept(what, None if on_line else ANSWER), [0]
+    log, size = StoredManifest(what, None if on_line else ANSWER), [0]
     lines = Lines(on_line) if on_line else None
 
     def receive(block: bytes) -> None:

@@ -16,7 +16,7 @@ LINE = 1 << 16  # characters; longer lines are cut
 CUT = " … (cut)"
 
 
-class Kept:
+class StoredManifest:
     """Output that is kept: at most `most` bytes, else CommandFailed is raised; with None the last TAIL."""
 
     def __init__(self, what: str, most: int | None) -> None:
@@ -67,7 +67,7 @@ class Drain:
         self.sink = sink
         self.total = total
         self.count = 0
-        self.kept = Kept(what, most)
+        self.kept = StoredManifest(what, most)
         self.noise = bytearray()  # all before the marker; everything where it never came
         self.error: SwitchoverError | None = None
         self.started = threading.Event()  # the marker has come, or never will

@@ -28,7 +28,7 @@ from paramiko.sftp import (
 )
 
 from ..errors import FilesError, LinkLost
-from .checks import READ_LIMIT, Final, Seen, Space, Stat, kind_of
+from .checks import READ_LIMIT, Final, PathInfo, Space, Stat, kind_of
 from .connection import LINK_ERRORS, Connection
 from .sftp_session import (
     END_OF_FILE,
@@ -134,15 +134,15 @@ class SftpFiles:
     def readlink(self, path: str) -> str | None:
         return self._ask("readlink", path, lambda ask, p: _target(ask(CMD_READLINK, p)))
 
-    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+    def look(self, paths: Sequence[str]) -> dict[str, PathInfo]:
         found = self._ask("stat", posixpath.commonpath(paths), lambda ask, _: self._look(ask, paths))
         assert found is not None
         return found
 
-    def _look(self, ask: _Asking, paths: Sequence[str]) -> dict[str, Seen]:
+    def _look(self, ask: _Asking, paths: Sequence[str]) -> dict[str, PathInfo]:
         return _Look(ask.session, {path: self.view(path) for path in paths}).answer(ask.until)
 
-    def watch(self, paths: Sequence[str], final: Final, done: threading.Event) -> dict[str, Seen] | None:
+    def watch(self, paths: Sequence[str], final: Final, done: threading.Event) -> dict[str, PathInfo] | None:
         """Look at `paths` again and again until `done`, without waiting for answers. The first sight that is
         `final`; None where none was, or where the link broke: it is for the shell to come back.
         """
@@ -284,14 +284,14 @@ class _Look:
         self.session = session
         self.asked = {path: [session.send(kind, name) for kind in _GLANCE] for path, name in names.items()}
 
-    def answer(self, until: float) -> dict[str, Seen]:
+    def answer(self, until: float) -> dict[str, PathInfo]:
         """Wait for the answers, until time.monotonic() says so."""
 
         def receive(number: int) -> Answer:
             return self.session.receive(number, max(0.001, until - time.monotonic()))
 
         return {
-            path: Seen(_there(receive(stat)), _target(receive(link)))
+            path: PathInfo(_there(receive(stat)), _target(receive(link)))
             for path, (stat, link) in self.asked.items()
         }
 

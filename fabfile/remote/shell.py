@@ -61,7 +61,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Part:
+class Script:
     """One of several scripts that travel together. what: names it in errors; needed: else it may fail."""
 
     what: str
@@ -79,7 +79,7 @@ class Batch:
            the needed one that failed.
     """
 
-    def __init__(self, parts: Sequence[Part], ended: Ended | None = None) -> None:
+    def __init__(self, parts: Sequence[Script], ended: Ended | None = None) -> None:
         self.parts = parts
         self.ended = ended
         text = "\0".join(part.script for part in parts).encode("utf-8", "surrogateescape")
@@ -199,7 +199,7 @@ class Shell:
         return len(script) < limit and len(Request.of(script, takes_data=True).text) < limit
 
     def batch(
-        self, parts: Sequence[Part], *, guard: str = "", ended: Ended | None = None, most: int = ANSWER
+        self, parts: Sequence[Script], *, guard: str = "", ended: Ended | None = None, most: int = ANSWER
     ) -> list[Result]:
         """Run `parts` in one round trip, however long they are; what each of them left. They must be safe to
         run twice. guard: a script run before all; when it fails nothing else runs. most: as in run().

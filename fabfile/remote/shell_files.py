@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import FilesError
 from .answers import not_understood
-from .checks import READ_LIMIT, Seen, Space, Stat, kind_of, parse_space
+from .checks import READ_LIMIT, PathInfo, Space, Stat, kind_of, parse_space
 from .shell import Shell, quote
 
 
@@ -24,7 +24,7 @@ class ShellFiles:
         said = self._ask(f"[ -e {quote(path)} ] || [ -L {quote(path)} ] && stat -c '%f %s' {quote(path)}")
         return _parsed(said)
 
-    def look(self, paths: Sequence[str]) -> dict[str, Seen]:
+    def look(self, paths: Sequence[str]) -> dict[str, PathInfo]:
         mark = secrets.token_hex(8)
         names = " ".join(quote(path) for path in paths)
         script = (
@@ -35,7 +35,7 @@ class ShellFiles:
         if len(said) != 2 * len(paths) + 1 or said[-1]:
             raise not_understood("What is at some paths", mark.join(said))
         return {
-            path: Seen(_parsed(stat), link.removesuffix("\n") or None)
+            path: PathInfo(_parsed(stat), link.removesuffix("\n") or None)
             for path, stat, link in zip(paths, said[::2], said[1::2], strict=False)
         }
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import Stopped, SwitchoverError
 from ..events import count, size
-from ..work import UNKNOWN
+from ..session.session import UNKNOWN
 from .live import Live
 from .screen import Piece, Screen
 
 if TYPE_CHECKING:
     from ..fleet import Holding, Listing, Outcome
-    from ..work import HostResult
+    from ..session.session import HostResult
 
 __all__ = [
     "Live", "show_deployment", "show_error", "show_locks", "show_plan", "show_releases",

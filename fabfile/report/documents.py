@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SwitchoverError
-from ..work import HostResult
+from ..session.session import HostResult
 
 if TYPE_CHECKING:
     from ..fleet import Holding, Listing, Outcome

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .mistakes import Layer, Mistake, Place, config_error, did_you_mean
+from .mistakes import Layer, Mistake, UploadTarget, config_error, did_you_mean
 from .model import CONFIG_NAME, CONFIG_VARIABLE, Settings
 from .values import is_local_repository
 
@@ -32,11 +32,11 @@ def load(
     Sections are merged key by key; lists are replaced; a `source` that names `path` or `git` is replaced.
     Raises ConfigError with every mistake of the file, of all its environments and of the overrides.
     """
-    from . import checking, reading  # here: ruamel.yaml is slow to import
+    from . import checking, reading
 
     file = _find(path)
     base_dir = file.parent.resolve() if file else Path.cwd()
-    command_line = Place("command line", 0, "")
+    command_line = UploadTarget("command line", 0, "")
     base, sections, mistakes = reading.read(file) if file else (Layer({}, {(): command_line}), {}, [])
     layers = {name: checking.merge(base, section) for name, section in sections.items()}
     if env is not None and env not in layers:
@@ -65,7 +65,7 @@ def _learn_secrets(keys: Any) -> None:
     """What the configuration keeps in URLs is shown nowhere."""
     urls = [keys.health.url if keys.health else None, keys.source.git if keys.source else None]
     if any(url and ("@" in url or "?" in url) for url in urls):
-        from ..redaction import learn_url  # here: few have any
+        from ..redaction import learn_url
 
         for url in filter(None, urls):
             learn_url(url)

@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
 
-from fabfile.deployment import Options
+from fabfile.commands.deployment import Options
 from fabfile.events import Event, StepStarted
 from fabfile.fleet import Target, deploy
 from fabfile.settings import load

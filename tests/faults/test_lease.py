@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from fabfile.errors import Locked
-from fabfile.release import lock
-from fabfile.release.layout import Layout
-from fabfile.release.lock import LEASE, Lock, Owner
 from fabfile.remote.jobs import Jobs
-from fabfile.remote.shell import Part
+from fabfile.remote.shell import Script
+from fabfile.site import lock
+from fabfile.site.layout import Layout
+from fabfile.site.lock import LEASE, Lock, Owner
 from tests.faults.helpers import (
     PATIENT,
     Listener,
@@ -190,7 +190,7 @@ def test_two_hundred_races_for_the_lock(sshd: Sshd, host_dir: Path) -> None:
         one = Lock(hosts[number], layout, replace(lock.me("race"), place="", user=f"racer{number}"))
         start.wait(10)
         try:
-            one.take(Part("Nothing", ":"))
+            one.take(Script("Nothing", ":"))
             return one
         except Locked as error:
             lost_to.append(number)

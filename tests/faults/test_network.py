@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.remote import bare, jobs
+from fabfile.remote import jobs, raw_ssh
 from tests.faults.helpers import PATIENT, Tools, host_of
 from tests.integration import cli
 from tests.integration.cli import Project
@@ -144,6 +144,6 @@ def test_a_quiet_job_keeps_its_channel(clean_environment: None, sshd_installed: 
         host = host_of(server)
         jobs.run(host.shell, str(server.new_dir() / "job"), "sleep 4", what="A quiet job")
         assert "inactivity" not in server.log()
-        assert bare.execute(host.connection.transport, "sleep 6", 10).status == -1
+        assert raw_ssh.execute(host.connection.transport, "sleep 6", 10).status == -1
         assert "inactivity" in server.log(), "this server closes no channels"
         host.close()

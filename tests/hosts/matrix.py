@@ -22,7 +22,7 @@ from fabfile.events import Note
 from fabfile.settings import load
 from tests.integration.helpers import assert_same, write
 from tests.lab import servers
-from tests.lab.place import Place, account, tools
+from tests.lab.place import UploadTarget, account, tools
 from tests.lab.sshd import Sshd
 
 SHELLS = {
@@ -64,12 +64,12 @@ class Row:
     """works: whether a deployment is to succeed, else it is refused, and soon."""
 
     name: str
-    make: Callable[[], AbstractContextManager[Place]]
+    make: Callable[[], AbstractContextManager[UploadTarget]]
     works: bool = True
 
 
 @dataclass(frozen=True)
-class Seen:
+class PathInfo:
     """What became of it: the words of a refusal, "" where all was well; the notes that were told."""
 
     refused: str
@@ -83,24 +83,24 @@ def host(
     extra: str = "",
     sftp: str | None = "internal-sftp",
     **keys: object,
-) -> Iterator[Place]:
+) -> Iterator[UploadTarget]:
     """An account with this login shell and start-up file on a server with these lines."""
     with account(shell) as user:
         if start_up:
             Path(f"/home/{user}/.bashrc").write_text(f"{start_up}\n")
         with Sshd(user=user, extra=extra, sftp=sftp) as server:
-            yield Place(server, deploy_to=server.new_dir(), **keys)
+            yield UploadTarget(server, deploy_to=server.new_dir(), **keys)
 
 
 @contextlib.contextmanager
-def lacking(*programs: str) -> Iterator[Place]:
+def lacking(*programs: str) -> Iterator[UploadTarget]:
     """A host without some programs."""
     with tools(without=programs) as folder, Sshd(extra=f"SetEnv PATH={folder}") as server:
-        yield Place(server, deploy_to=server.new_dir())
+        yield UploadTarget(server, deploy_to=server.new_dir())
 
 
 @contextlib.contextmanager
-def busybox() -> Iterator[Place]:
+def busybox() -> Iterator[UploadTarget]:
     """A host whose every program is BusyBox's."""
     with tools(without=tuple(path.name for path in Path("/usr/bin").iterdir())) as folder:
         (folder / "busybox").symlink_to(shutil.which("busybox") or "busybox")
@@ -108,17 +108,17 @@ def busybox() -> Iterator[Place]:
             with contextlib.suppress(FileExistsError):
                 (folder / name).symlink_to(folder / "busybox")
         with Sshd(extra=f"SetEnv PATH={folder}") as server:
-            yield Place(server, deploy_to=server.new_dir())
+            yield UploadTarget(server, deploy_to=server.new_dir())
 
 
 @contextlib.contextmanager
-def dropbear(transfer: str) -> Iterator[Place]:
+def dropbear(transfer: str) -> Iterator[UploadTarget]:
     """Dropbear, with OpenSSH's sftp-server."""
     # Its keys lie in the home of the account that all tests share.
     with Path("/run/lock/switchover-test-dropbear.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with servers.dropbear() as server, Sshd() as other:
-            yield Place(server, deploy_to=other.new_dir(), transfer=transfer)
+            yield UploadTarget(server, deploy_to=other.new_dir(), transfer=transfer)
 
 
 def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
@@ -159,7 +159,7 @@ def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
     return made
 
 
-def round_on(place: Place, source: Path) -> Seen:
+def round_on(place: UploadTarget, source: Path) -> PathInfo:
     """Deploy, change, deploy, roll back. Raises AssertionError where something is not as it should be."""
     notes: list[str] = []
     config = place.folder / "config.yaml"
@@ -180,7 +180,7 @@ def round_on(place: Place, source: Path) -> Seen:
     first = call(fleet.deploy, source={"path": str(source)})
     if not first.ok:
         assert first.error
-        return Seen(f"{first.error.what} {first.error.why}", tuple(notes))
+        return PathInfo(f"{first.error.what} {first.error.why}", tuple(notes))
     assert_same(source, current.resolve())
     write(source, {"a": "changed", "new": "1"})
     second = call(fleet.deploy, source={"path": str(source)}, hooks={"before_switch": [hook]})
@@ -194,7 +194,7 @@ def round_on(place: Place, source: Path) -> Seen:
     assert (current / "a").read_text() == "1"
     outcome, holdings = call(fleet.unlock)  # type: ignore[misc]
     assert outcome.ok and not holdings[0].held, "the lock is still held"
-    return Seen("", tuple(dict.fromkeys(notes)))
+    return PathInfo("", tuple(dict.fromkeys(notes)))
 
 
 def sample(every: Sequence[Row]) -> list[Row]:

@@ -20,7 +20,7 @@ from typing import Any
 import fabric
 
 from fabfile import fleet
-from fabfile.deployment import Options
+from fabfile.commands.deployment import Options
 from fabfile.events import Listener, silent
 from fabfile.settings import load
 from tests.lab.sshd import Sshd
@@ -122,7 +122,7 @@ class Running:
 
 
 @dataclass
-class Place:
+class UploadTarget:
     """A deployment root on a host, looked at from here."""
 
     deploy_to: Path
@@ -162,7 +162,7 @@ class Place:
         return not self.locked() and not list((self.deploy_to / ".switchover/incoming").iterdir())
 
 
-class Project(Place):
+class Project(UploadTarget):
     """A folder with config.yaml and build/, and the server it is deployed to."""
 
     def __init__(self, folder: Path, server: Sshd, deploy_to: Path) -> None:
@@ -284,7 +284,7 @@ def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 @contextlib.contextmanager
-def untouched(project: Place) -> Iterator[None]:
+def untouched(project: UploadTarget) -> Iterator[None]:
     """What is live before is live afterwards: the link, and every byte of the tree that it points at."""
     assert project.live is not None, "deploy something first"
     link, tree = project.current.lstat(), snapshot(project.current.resolve())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release.lock import LOST
+from fabfile.site.lock import LOST
 from tests.integration.cli import Done, Project, Service, untouched
 from tests.lab.place import tools
 from tests.lab.sshd import Sshd

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import Barrier, Done, Place, Project, Site, untouched
+from tests.integration.cli import Barrier, Done, Project, Site, UploadTarget, untouched
 from tests.lab.hosts import IsolatedHosts
 
 pytestmark = [
@@ -33,7 +33,7 @@ class Fleet:
         self.hosts = hosts
         name = folder.name  # a deploy_to that no other test has
         self.project = Project(folder, hosts.hosts[0], hosts.common / name)
-        self.places = [Place(host.site / name) for host in hosts.hosts]
+        self.places = [UploadTarget(host.site / name) for host in hosts.hosts]
 
     def fab(self, *args: str, code: int = 0, among: slice = slice(None)) -> Done:
         return self.project.fab(*args, code=code, hosts=self.addresses(among))
@@ -62,7 +62,7 @@ class Fleet:
         return stack
 
 
-def assert_tidy(place: Place) -> None:
+def assert_tidy(place: UploadTarget) -> None:
     assert place.is_tidy()
 
 

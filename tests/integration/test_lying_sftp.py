@@ -10,10 +10,10 @@ from typing import Any
 import fabric
 import pytest
 
+from fabfile.build.source.source import scan
+from fabfile.build.transfers.sftp import SftpTransfer
 from fabfile.errors import FilesError, SwitchoverError
 from fabfile.events import Event, Note
-from fabfile.release.source import scan
-from fabfile.release.transfers.sftp import SftpTransfer
 from fabfile.remote import sftp_files, sftp_requests
 from fabfile.remote.host import Host, connect
 from fabfile.settings import Ssh

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from fabfile import fleet
-from fabfile.deployment import Options
+from fabfile.commands.deployment import Options
 from fabfile.errors import HostNotReady, Locked, NoSuchRelease
-from fabfile.release import lock
-from fabfile.release.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record
+from fabfile.site import lock
+from fabfile.site.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record
 from tests.integration.helpers import Site, Tree, assert_same, give_all, target, tree, unavailable, write
 from tests.lab.sshd import Sshd
 

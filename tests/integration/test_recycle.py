@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fabfile.deployment import Options
+from fabfile.commands.deployment import Options
 from fabfile.events import Event, Note
 from tests.faults.helpers import nothing_is_left
 from tests.integration.cli import Project, snapshot, untouched

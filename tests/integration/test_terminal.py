@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release.lock import me
-from fabfile.release.records import GOOD, Record
+from fabfile.site.lock import me
+from fabfile.site.records import GOOD, Record
 from tests.integration.cli import FAB, REPOSITORY, TIMEOUT, TRACEBACK, Project, write_owned
 from tests.lab.sshd import Sshd
 from tests.support.local import program

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release import state
 from fabfile.remote.files import Space
+from fabfile.site import state
 from tests.faults.helpers import Listener, explained
 from tests.integration.cli import Project, Site, untouched
 from tests.lab.sshd import Sshd

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from fabfile import fleet, settings
+from fabfile.commands.deployment import Options
 from fabfile.demo.server import Server
-from fabfile.deployment import Options
 from fabfile.errors import HostNotReady, SourceError
 from fabfile.fleet import Target
-from fabfile.release.layout import sort_key
+from fabfile.site.layout import sort_key
 from tests.integration.helpers import (
     Releases,
     Site,

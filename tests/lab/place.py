@@ -32,7 +32,7 @@ LIMIT = 120.0  # seconds for a command
 _numbers = itertools.count(1)
 
 
-class Place:
+class UploadTarget:
     """A host as the diagnosis meets it.
 
     server: whose sshd_config can be changed, if one can. settings: what config.yaml says.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.lab import filesystems, network
 from tests.lab.faults import SFTP_SERVER, disk, ext4, fault, sshd
-from tests.lab.place import Place, account, wrapper
+from tests.lab.place import UploadTarget, account, wrapper
 from tests.lab.proxy import Proxy
 from tests.lab.relay import relay
 from tests.lab.sshd import Sshd
@@ -26,63 +26,63 @@ from tests.lab.sshd import Sshd
 @contextlib.contextmanager
 def starting_with(
     text: str, *, shell: str = "/bin/bash", file: str = ".bashrc", **how: object
-) -> Iterator[Place]:
+) -> Iterator[UploadTarget]:
     """An account with this start-up file."""
     with account(shell) as user:
         Path(f"/home/{user}/{file}").write_text(text)
         with Sshd(user=user, **how) as server:  # type: ignore[arg-type]
-            yield Place(server, deploy_to=server.new_dir())
+            yield UploadTarget(server, deploy_to=server.new_dir())
 
 
 @fault("shell-startup")
-def a_start_up_file_that_exits() -> Iterator[Place]:
+def a_start_up_file_that_exits() -> Iterator[UploadTarget]:
     with starting_with("exit 0\n") as place:
         yield place
 
 
 @fault("shell-startup", slow=True)
-def a_start_up_file_that_exits_before_sftp_too() -> Iterator[Place]:
+def a_start_up_file_that_exits_before_sftp_too() -> Iterator[UploadTarget]:
     with starting_with("exit 0\n", sftp=SFTP_SERVER) as place:
         yield place
 
 
 @fault("shell-startup")
-def a_start_up_file_that_fails() -> Iterator[Place]:
+def a_start_up_file_that_fails() -> Iterator[UploadTarget]:
     with starting_with("[ -f /opt/site/env ] || exit 3\n") as place:
         yield place
 
 
 @fault("shell-startup", slow=True)
-def a_start_up_file_that_sleeps() -> Iterator[Place]:
+def a_start_up_file_that_sleeps() -> Iterator[UploadTarget]:
     with starting_with("sleep 30\n") as place:
         yield place
 
 
 @fault("shell-startup", slow=True)
-def a_start_up_file_that_takes_its_time() -> Iterator[Place]:
+def a_start_up_file_that_takes_its_time() -> Iterator[UploadTarget]:
     with starting_with("sleep 3\n") as place:
         yield place
 
 
 @fault("shell-startup")
-def a_start_up_file_that_starts_another_program() -> Iterator[Place]:
+def a_start_up_file_that_starts_another_program() -> Iterator[UploadTarget]:
     with starting_with("exec cat\n") as place:
         yield place
 
 
 @fault("shell-startup")
-def a_start_up_file_that_empties_the_path() -> Iterator[Place]:
+def a_start_up_file_that_empties_the_path() -> Iterator[UploadTarget]:
     with starting_with("export PATH=\n") as place:
         yield place
 
 
 @fault("shell-forced")
-def a_forced_command_that_prints_the_command() -> Iterator[Place]:
+def a_forced_command_that_prints_the_command() -> Iterator[UploadTarget]:
     yield from sshd('ForceCommand echo "$SSH_ORIGINAL_COMMAND"')
 
 
 @fault("shell-noise")
-def a_forced_command_that_logs_and_runs_ours() -> Iterator[Place]:
+def a_forced_command_that_logs_and_runs_ours() -> Iterator[UploadTarget]:
     with wrapper('#!/bin/sh\necho "audit: $(date)"\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n') as program:
         yield from sshd(f"ForceCommand {program}")
 
@@ -91,31 +91,31 @@ def a_forced_command_that_logs_and_runs_ours() -> Iterator[Place]:
 
 
 @fault("limits", mends=False)  # PAM does not apply limits.conf to this sshd
-def few_open_files() -> Iterator[Place]:
+def few_open_files() -> Iterator[UploadTarget]:
     with starting_with("ulimit -n 14\n") as place:
         yield place
 
 
 @fault("limits", mends=False)
-def few_processes() -> Iterator[Place]:
+def few_processes() -> Iterator[UploadTarget]:
     with starting_with("ulimit -u 12\n") as place:
         yield place
 
 
 @fault("limits", mends=False)
-def next_to_no_processes() -> Iterator[Place]:
+def next_to_no_processes() -> Iterator[UploadTarget]:
     with starting_with("ulimit -u 2\n") as place:
         yield place
 
 
 @fault("umask")
-def a_umask_that_shuts_others_out() -> Iterator[Place]:
+def a_umask_that_shuts_others_out() -> Iterator[UploadTarget]:
     with starting_with("umask 077\n") as place:
         yield place
 
 
 @fault("umask")
-def a_umask_that_shuts_everybody_out() -> Iterator[Place]:
+def a_umask_that_shuts_everybody_out() -> Iterator[UploadTarget]:
     with starting_with("umask 0777\n") as place:
         yield place
 
@@ -124,7 +124,7 @@ def a_umask_that_shuts_everybody_out() -> Iterator[Place]:
 
 
 @contextlib.contextmanager
-def hanging(name: str) -> Iterator[Place]:
+def hanging(name: str) -> Iterator[UploadTarget]:
     """A site with a mount in it whose server does not answer any more."""
     with Sshd() as server:
         site = server.new_dir()
@@ -140,7 +140,7 @@ def hanging(name: str) -> Iterator[Place]:
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
             try:
-                yield Place(server, deploy_to=site)
+                yield UploadTarget(server, deploy_to=site)
             finally:
                 for pid in pids:
                     os.kill(pid, signal.SIGCONT)
@@ -150,35 +150,35 @@ def hanging(name: str) -> Iterator[Place]:
 @fault(
     "path-hangs", mends=False, programs=("mount.exfat-fuse", "mkfs.exfat"), slow=True
 )  # the mount is needed to the end
-def a_mount_in_shared_that_hangs() -> Iterator[Place]:
+def a_mount_in_shared_that_hangs() -> Iterator[UploadTarget]:
     with hanging("shared") as place:
         yield place
 
 
 @fault("path-hangs", mends=False, programs=("mount.exfat-fuse", "mkfs.exfat"))
-def a_mount_for_releases_that_hangs() -> Iterator[Place]:
+def a_mount_for_releases_that_hangs() -> Iterator[UploadTarget]:
     with hanging("releases") as place:
         yield place
 
 
 @fault("deploy-to-odd")
-def a_file_called_deploy_to() -> Iterator[Place]:
+def a_file_called_deploy_to() -> Iterator[UploadTarget]:
     with Sshd() as server:
         site = server.new_dir() / "shop"
         site.write_text("an archive, perhaps\n")
-        yield Place(server, deploy_to=server.give(site))
+        yield UploadTarget(server, deploy_to=server.give(site))
 
 
 @fault("deploy-to-odd")
-def a_link_that_leads_nowhere_called_deploy_to() -> Iterator[Place]:
+def a_link_that_leads_nowhere_called_deploy_to() -> Iterator[UploadTarget]:
     with Sshd() as server:
         site = server.new_dir() / "shop"
         site.symlink_to("/mnt/gone/shop")
-        yield Place(server, deploy_to=site)
+        yield UploadTarget(server, deploy_to=site)
 
 
 @fault("immutable", programs=("chattr",))
-def a_folder_that_is_locked() -> Iterator[Place]:
+def a_folder_that_is_locked() -> Iterator[UploadTarget]:
     with disk(ext4) as place:
         site = Path(place.settings["deploy_to"])
         network.run("chattr", "+i", str(site))
@@ -189,17 +189,17 @@ def a_folder_that_is_locked() -> Iterator[Place]:
 
 
 @fault("permissions")
-def a_folder_of_ours_that_is_roots() -> Iterator[Place]:
+def a_folder_of_ours_that_is_roots() -> Iterator[UploadTarget]:
     with Sshd() as server:
         site = server.new_dir()
         for name in (".switchover", ".switchover/jobs"):
             (site / name).mkdir(mode=0o700)
         server.give(site / ".switchover")
-        yield Place(server, deploy_to=site)
+        yield UploadTarget(server, deploy_to=site)
 
 
 @fault("read-only")
-def releases_mounted_read_only() -> Iterator[Place]:
+def releases_mounted_read_only() -> Iterator[UploadTarget]:
     with Sshd() as server:
         site = server.new_dir()
         (site / "releases").mkdir()
@@ -208,11 +208,11 @@ def releases_mounted_read_only() -> Iterator[Place]:
             site / "releases", "-t", "tmpfs", "-o", "mode=777,size=4m", "tmpfs"
         ) as folder:
             network.run("mount", "-o", "remount,ro", str(folder))
-            yield Place(server, deploy_to=site)
+            yield UploadTarget(server, deploy_to=site)
 
 
 @fault("disk-full", mends=False)  # what to remove is a person's decision
-def a_full_disk_under_releases_only() -> Iterator[Place]:
+def a_full_disk_under_releases_only() -> Iterator[UploadTarget]:
     with Sshd() as server:
         site = server.new_dir()
         (site / "releases").mkdir()
@@ -220,28 +220,28 @@ def a_full_disk_under_releases_only() -> Iterator[Place]:
             site / "releases", "-t", "tmpfs", "-o", "mode=777,size=2m", "tmpfs"
         ) as folder:
             filesystems.fill(folder)
-            yield Place(server, deploy_to=site)
+            yield UploadTarget(server, deploy_to=site)
 
 
 # -- networks --------------------------------------------------------------------------------------------
 
 
 @fault("link-cut", mends=False)
-def connections_that_are_cut_after_60_kb() -> Iterator[Place]:
+def connections_that_are_cut_after_60_kb() -> Iterator[UploadTarget]:
     with Sshd() as server, relay(server.port, dies_after=60_000) as port:
-        yield Place(server, port=port, deploy_to=server.new_dir())
+        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False, slow=True)
-def connections_that_are_cut_after_20_kb() -> Iterator[Place]:
+def connections_that_are_cut_after_20_kb() -> Iterator[UploadTarget]:
     with Sshd() as server, relay(server.port, dies_after=20_000) as port:
-        yield Place(server, port=port, deploy_to=server.new_dir())
+        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False, slow=True)
-def connections_that_fall_silent_after_300_kb() -> Iterator[Place]:
+def connections_that_fall_silent_after_300_kb() -> Iterator[UploadTarget]:
     with Sshd() as server, relay(server.port, dies_after=300_000, silent=True) as port:
-        yield Place(server, port=port, deploy_to=server.new_dir())
+        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
 
 
 LARGE_VANISH = """
@@ -252,76 +252,76 @@ table ip tunnel {
 
 
 @fault("mtu", mends=False, programs=("ip", "nft"), slow=True)
-def a_tunnel_that_swallows_large_packets() -> Iterator[Place]:
+def a_tunnel_that_swallows_large_packets() -> Iterator[UploadTarget]:
     with network.routed(LARGE_VANISH) as server:
-        yield Place(server, namespace=server.client)
+        yield UploadTarget(server, namespace=server.client)
 
 
 @fault("mtu", mends=False, programs=("ip", "nft"))
-def a_tunnel_that_swallows_the_key_exchange() -> Iterator[Place]:
+def a_tunnel_that_swallows_the_key_exchange() -> Iterator[UploadTarget]:
     with network.routed(LARGE_VANISH.replace("1400", "1000")) as server:
-        yield Place(server, namespace=server.client)
+        yield UploadTarget(server, namespace=server.client)
 
 
 @fault("slow-link", mends=False, slow=True)
-def a_second_of_round_trip() -> Iterator[Place]:
+def a_second_of_round_trip() -> Iterator[UploadTarget]:
     with Sshd() as server, Proxy(server.port, delay=0.5) as proxy:
-        yield Place(server, port=proxy.port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
+        yield UploadTarget(server, port=proxy.port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
 
 
 @fault("slow-link", mends=False, slow=True)
-def ten_kilobytes_a_second() -> Iterator[Place]:
+def ten_kilobytes_a_second() -> Iterator[UploadTarget]:
     with Sshd() as server, relay(server.port, rate=10_000) as port:
-        yield Place(server, port=port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
+        yield UploadTarget(server, port=port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
 
 
 # -- ways in ---------------------------------------------------------------------------------------------
 
 
 @fault("key-file", mends=False)
-def a_key_that_is_not_there() -> Iterator[Place]:
+def a_key_that_is_not_there() -> Iterator[UploadTarget]:
     with Sshd() as server:
-        yield Place(server, identity=server.folder / "id_gone")
+        yield UploadTarget(server, identity=server.folder / "id_gone")
 
 
 @fault("key-file", mends=False)
-def the_public_half_of_a_key() -> Iterator[Place]:
+def the_public_half_of_a_key() -> Iterator[UploadTarget]:
     with Sshd() as server:
-        yield Place(server, identity=server.identity.with_suffix(".pub"))
+        yield UploadTarget(server, identity=server.identity.with_suffix(".pub"))
 
 
 @fault("key-file", mends=False)
-def a_key_with_a_passphrase() -> Iterator[Place]:
+def a_key_with_a_passphrase() -> Iterator[UploadTarget]:
     with Sshd() as server:
         network.run("ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(server.identity))
-        yield Place(server)
+        yield UploadTarget(server)
 
 
 @fault("second-factor")
-def a_password_wanted_besides() -> Iterator[Place]:
+def a_password_wanted_besides() -> Iterator[UploadTarget]:
     yield from sshd("PasswordAuthentication yes\nAuthenticationMethods publickey,password")
 
 
 @fault("proxy-command", mends=False)
-def a_proxy_command_that_is_not_there() -> Iterator[Place]:
+def a_proxy_command_that_is_not_there() -> Iterator[UploadTarget]:
     with Sshd() as server:
-        place = Place(server)
+        place = UploadTarget(server)
         (place.folder / "ssh_config").write_text("Host *\n  ProxyCommand /no/such/program %h %p\n")
         yield place
 
 
 @fault("proxy-command", mends=False)
-def a_proxy_command_that_fails() -> Iterator[Place]:
+def a_proxy_command_that_fails() -> Iterator[UploadTarget]:
     with Sshd() as server:
-        place = Place(server)
+        place = UploadTarget(server)
         (place.folder / "ssh_config").write_text("Host *\n  ProxyCommand sh -c 'echo no >&2; exit 3'\n")
         yield place
 
 
 @contextlib.contextmanager
-def jumping(jump: Sshd, server: Sshd, *, host: str = "", port: int = 0) -> Iterator[Place]:
+def jumping(jump: Sshd, server: Sshd, *, host: str = "", port: int = 0) -> Iterator[UploadTarget]:
     """The way to `server` through `jump`; or to another host and port from there."""
-    place = Place(server, host=host, port=port)
+    place = UploadTarget(server, host=host, port=port)
     (place.folder / "ssh_config").write_text(
         f"Host bastion\n  HostName 127.0.0.1\n  Port {jump.port}\n  User {jump.user}\n"
         f"  IdentityFile {jump.identity}\nHost * !bastion\n  ProxyJump bastion\n"
@@ -330,13 +330,13 @@ def jumping(jump: Sshd, server: Sshd, *, host: str = "", port: int = 0) -> Itera
 
 
 @fault("jump", mends=False)  # the line belongs to the jump host's sshd
-def a_jump_host_that_forbids_it() -> Iterator[Place]:
+def a_jump_host_that_forbids_it() -> Iterator[UploadTarget]:
     with Sshd(extra="AllowTcpForwarding no") as jump, Sshd() as server, jumping(jump, server) as place:
         yield place
 
 
 @fault("jump", mends=False)
-def a_jump_host_that_is_down() -> Iterator[Place]:
+def a_jump_host_that_is_down() -> Iterator[UploadTarget]:
     with Sshd() as jump, Sshd() as server:
         jump.stop()
         with jumping(jump, server) as place:
@@ -344,13 +344,13 @@ def a_jump_host_that_is_down() -> Iterator[Place]:
 
 
 @fault("jump", mends=False)
-def a_host_that_the_jump_host_can_not_find() -> Iterator[Place]:
+def a_host_that_the_jump_host_can_not_find() -> Iterator[UploadTarget]:
     with Sshd() as jump, Sshd() as server, jumping(jump, server, host="no-such-host.invalid") as place:
         yield place
 
 
 @fault("slow-login", slow=True)
-def a_login_that_takes_eight_seconds() -> Iterator[Place]:
+def a_login_that_takes_eight_seconds() -> Iterator[UploadTarget]:
     folder = Path(tempfile.mkdtemp(prefix="switchover-keys-", dir="/var/lib"))
     folder.chmod(0o755)
     try:
@@ -361,16 +361,16 @@ def a_login_that_takes_eight_seconds() -> Iterator[Place]:
             server.change("AuthorizedKeysCommandUser root")
             server.change(f"AuthorizedKeysCommand {program}")
             server.change("AuthorizedKeysFile none")
-            yield Place(server, deploy_to=server.new_dir())
+            yield UploadTarget(server, deploy_to=server.new_dir())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @fault("not-ssh", mends=False)
-def a_web_server_on_the_port() -> Iterator[Place]:
+def a_web_server_on_the_port() -> Iterator[UploadTarget]:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Place(port=server.server_address[1], user="deploy", ssh={"connect_timeout": 2})
+        yield UploadTarget(port=server.server_address[1], user="deploy", ssh={"connect_timeout": 2})
         server.shutdown()
 
 
@@ -389,23 +389,23 @@ table ip rationed {
 
 
 @fault("tcp-filtered", mends=False, programs=("ip", "nft"))
-def a_firewall_that_rejects() -> Iterator[Place]:
+def a_firewall_that_rejects() -> Iterator[UploadTarget]:
     with network.routed(REJECTING) as server:
-        yield Place(server, namespace=server.client)
+        yield UploadTarget(server, namespace=server.client)
 
 
 @fault("rate-limited", mends=False, programs=("ip", "nft"), slow=True)
-def one_new_connection_a_minute() -> Iterator[Place]:
+def one_new_connection_a_minute() -> Iterator[UploadTarget]:
     with network.routed(RATIONED) as server:
-        yield Place(server, namespace=server.client, deploy_to=server.new_dir())
+        yield UploadTarget(server, namespace=server.client, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False)
-def connections_that_are_cut_in_the_login() -> Iterator[Place]:
+def connections_that_are_cut_in_the_login() -> Iterator[UploadTarget]:
     with Sshd() as server, relay(server.port, dies_after=5_000) as port:
-        yield Place(server, port=port)
+        yield UploadTarget(server, port=port)
 
 
 @fault("auth-failed", mends=False)
-def an_account_that_is_not_allowed() -> Iterator[Place]:
+def an_account_that_is_not_allowed() -> Iterator[UploadTarget]:
     yield from sshd("AllowUsers somebody-else")

@@ -14,7 +14,7 @@ from fabfile.events import Event, Note
 from fabfile.remote.files import ShellFiles
 from fabfile.remote.host import Host
 from fabfile.remote.request import FROM_STDIN, whole
-from fabfile.remote.shell import Part, Result, Shell, failed
+from fabfile.remote.shell import Result, Script, Shell, failed
 from fabfile.settings import Ssh
 
 LIMIT = 30  # seconds for one script
@@ -123,6 +123,6 @@ def program(folder: Path, name: str, before: str) -> Path:
     return folder
 
 
-def nothing() -> Part:
+def nothing() -> Script:
     """A part of a batch that does nothing."""
-    return Part("Nothing", ":")
+    return Script("Nothing", ":")

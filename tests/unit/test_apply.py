@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release import apply
-from fabfile.release.manifest import Difference, Entry, Manifest
+from fabfile.build import apply
+from fabfile.site.manifest import Difference, Entry, Manifest
 from tests.support.local import sh
 
 

@@ -13,8 +13,8 @@ LIMIT = 256 << 10  # KiB
 
 START = """
 import gzip, io, sys, zlib
-from fabfile.release import manifest, state
-from fabfile.release.state import TEXT_LIMIT
+from fabfile.site import manifest, state
+from fabfile.site.state import TEXT_LIMIT
 from fabfile.remote.shell import Result
 
 class Shell:

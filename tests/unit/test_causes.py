@@ -8,7 +8,7 @@ import os
 import pytest
 
 from fabfile.errors import CommandFailed, classify
-from fabfile.remote.shell import Batch, Part, Result, failed
+from fabfile.remote.shell import Batch, Result, Script, failed
 
 KNOWN = {
     errno.ENOSPC: "no-space",
@@ -35,7 +35,7 @@ def test_a_part_that_fails_has_not_ended_well() -> None:
     """The step that it belongs to is still the one at work when the error is raised."""
     ended: list[int] = []
     batch = Batch(
-        [Part("One", ":"), Part("Two", ":", needed=False), Part("Three", ":"), Part("Four", ":")],
+        [Script("One", ":"), Script("Two", ":", needed=False), Script("Three", ":"), Script("Four", ":")],
         lambda part, said: ended.append(part),
     )
     batch.feed(f"{batch.mark} 0;{batch.mark} 3;x{batch.mark} 4;".encode())

@@ -10,7 +10,7 @@ from fabfile.errors import HookFailed, HostNotReady, Stopped
 from fabfile.events import Note, Output, Progress, StepFailed, StepFinished, StepStarted
 from fabfile.fleet import Outcome
 from fabfile.report import console
-from fabfile.work import HostResult
+from fabfile.session.session import HostResult
 
 MARKUP = "[bold]x[/bold] [/] [link=https://evil.example]y[/link]"
 EVENTS = [

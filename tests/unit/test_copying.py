@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release import copying, proof, records
-from fabfile.release.layout import Layout
-from fabfile.release.manifest import Entry, Manifest
-from fabfile.release.records import GOOD, Record
+from fabfile.build import copying, proof
+from fabfile.site import records
+from fabfile.site.layout import Layout
+from fabfile.site.manifest import Entry, Manifest
+from fabfile.site.records import GOOD, Record
 from tests.support.local import local_host, program, sh
 
 OLD, NEW = "20260101000000", "20260102000000"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fabfile.release import deadman
-from fabfile.release.layout import Layout
+from fabfile.session import deadman
+from fabfile.site.layout import Layout
 from tests.support.local import local_host
 
 WITHIN = 30

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fabfile.build.source import source
+from fabfile.build.source.repository import split_credentials
 from fabfile.errors import SourceError
 from fabfile.local.scratch import cache_folder
-from fabfile.release import source
-from fabfile.release.repository import split_credentials
 
 
 @pytest.fixture(autouse=True)

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabfile.errors import AnswerNotUnderstood, SwitchoverError
-from fabfile.release import records, state
-from fabfile.release.layout import Layout, next_id
-from fabfile.release.records import Record
 from fabfile.remote.files import parse_space
 from fabfile.remote.shell import Result
+from fabfile.site import records, state
+from fabfile.site.layout import Layout, next_id
+from fabfile.site.records import Record
 
 SHELLS = [[name, "-c"] for name in ("dash", "bash") if shutil.which(name)] + (
     [["busybox", "sh", "-c"]] if shutil.which("busybox") else []
@@ -221,7 +221,7 @@ def test_paths_in_doubt_that_lead_outside_are_no_reason_to_trust_the_rest(root: 
     (kept / "touched").write_text("a\\tb\nplain\n")
     assert read(root).manifests["live"].doubtful == {"a\tb", "plain"}
     (kept / "touched").write_text("plain\n../../victim\n")
-    assert read(root).manifests["live"] == state.Kept()
+    assert read(root).manifests["live"] == state.StoredManifest()
 
 
 def test_a_link_in_the_place_of_an_id_is_no_release(root: Path, tmp_path: Path) -> None:

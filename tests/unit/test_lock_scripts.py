@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from fabfile.errors import AnswerNotUnderstood, HostNotReady, Locked
-from fabfile.release import lock
-from fabfile.release.layout import Layout
-from fabfile.release.lock import LEASE, LOST, RENEW, Lock, Owner
 from fabfile.remote.host import Host
+from fabfile.site import lock
+from fabfile.site.layout import Layout
+from fabfile.site.lock import LEASE, LOST, RENEW, Lock, Owner
 from tests.support.local import local_host, nothing, program, sh
 
 ANN = Owner("ann", "her-laptop", 4711, "2026-01-01T00:00:00+00:00", "fab deploy", place="another boot")

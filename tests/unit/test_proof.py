@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release import proof
+from fabfile.build import proof
 from tests.support.local import program, sh
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release import records, retention
-from fabfile.release.layout import Layout
-from fabfile.release.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record, to_remove
+from fabfile.site import records, retention
+from fabfile.site.layout import Layout
+from fabfile.site.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record, to_remove
 from tests.support.local import local_host, program, sh
 
 

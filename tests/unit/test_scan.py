@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fabfile.build.source import source
 from fabfile.errors import SourceError
-from fabfile.release import source
-from fabfile.release.manifest import Entry
+from fabfile.site.manifest import Entry
 
 
 @pytest.fixture

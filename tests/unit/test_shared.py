@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.release import shared
-from fabfile.release.layout import Layout
-from fabfile.remote.files import Seen
+from fabfile.build import shared
+from fabfile.remote.files import PathInfo
+from fabfile.site.layout import Layout
 from tests.support.local import sh
 
 ID = "20260101000000"
 WAY = "../../shared"  # from a release to shared/
 
 
-class Place:
+class UploadTarget:
     """A deploy_to with one release, and what was uploaded as seeds."""
 
     def __init__(self, root: Path) -> None:
@@ -36,12 +36,12 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "site")
+def place(tmp_path: Path) -> UploadTarget:
+    return UploadTarget(tmp_path / "site")
 
 
 @pytest.mark.promise("shared")
-def test_a_dangling_link_in_shared_stays(place: Place) -> None:
+def test_a_dangling_link_in_shared_stays(place: UploadTarget) -> None:
     """Somebody keeps a secret on a disk that is not mounted now: it is not replaced by the source's file."""
     (place.shared / ".env").symlink_to("/mnt/secrets/env")
     (place.seeds / ".env").write_text("from the source\n")
@@ -51,7 +51,7 @@ def test_a_dangling_link_in_shared_stays(place: Place) -> None:
 
 
 @pytest.mark.promise("shared")
-def test_a_dangling_link_in_shared_stays_for_a_directory(place: Place) -> None:
+def test_a_dangling_link_in_shared_stays_for_a_directory(place: UploadTarget) -> None:
     (place.shared / "uploads").symlink_to("/mnt/uploads")
     with pytest.raises(AssertionError, match="uploads is not there"):
         place.link(dirs=("uploads",), seeds=False)
@@ -60,7 +60,7 @@ def test_a_dangling_link_in_shared_stays_for_a_directory(place: Place) -> None:
 
 @pytest.mark.promise("shared")
 @pytest.mark.parametrize("seeds", [True, False], ids=["with a seed", "without one"])
-def test_what_the_site_wrote_before_it_was_shared_goes_along(place: Place, seeds: bool) -> None:
+def test_what_the_site_wrote_before_it_was_shared_goes_along(place: UploadTarget, seeds: bool) -> None:
     (place.live / "storage").mkdir()
     (place.live / "storage/upload.jpg").write_text("by a user\n")
     if seeds:
@@ -73,7 +73,7 @@ def test_what_the_site_wrote_before_it_was_shared_goes_along(place: Place, seeds
 
 
 @pytest.mark.promise("shared")
-def test_what_is_in_shared_already_wins(place: Place) -> None:
+def test_what_is_in_shared_already_wins(place: UploadTarget) -> None:
     (place.shared / "storage").mkdir()
     (place.shared / "storage/a").write_text("precious\n")
     (place.seeds / "storage").mkdir()
@@ -84,7 +84,7 @@ def test_what_is_in_shared_already_wins(place: Place) -> None:
 
 @pytest.mark.parametrize("says", [None, "/etc", "../../shared/other"])
 def test_a_shared_path_that_is_not_linked_as_it_should_is_wrong(says: str | None) -> None:
-    seen = {"/r/a/b": Seen(None, says), "/r/c": Seen(None, shared.target("c", WAY))}
+    seen = {"/r/a/b": PathInfo(None, says), "/r/c": PathInfo(None, shared.target("c", WAY))}
     (wrong,) = shared.wrong(seen, "/r", ["a/b", "c"], WAY)
     assert wrong.startswith("a/b ->")
 

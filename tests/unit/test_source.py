@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from fabfile.release import scan as scanning
-from fabfile.release import source
-from fabfile.release.scan import open_file
-from fabfile.release.source import Source
+from fabfile.build.source import scan as scanning
+from fabfile.build.source import source
+from fabfile.build.source.scan import open_file
+from fabfile.build.source.source import Source
 
 CONTENT = {"plain": b"1", "d/with space": b"2", "d/back\\slash": b"3", "new\nline": b"4", "d/\udcff": b"5"}
 

@@ -7,8 +7,8 @@ import tarfile
 
 import pytest
 
-from fabfile.release.manifest import Entry
-from fabfile.release.transfers import stream
+from fabfile.build.transfers import stream
+from fabfile.site.manifest import Entry
 
 FILES = [
     Entry("index.html", "file", 0o644, 0, 0),

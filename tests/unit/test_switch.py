@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fabfile.errors import CommandFailed, FilesError
-from fabfile.release import switch
-from fabfile.release.layout import Layout
+from fabfile.session import switch
+from fabfile.site.layout import Layout
 from tests.support.local import local_host, program
 
 OLD, NEW = "releases/20260101000000", "releases/20260102000000"

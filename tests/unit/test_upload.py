@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from fabfile.release import state, upload
-from fabfile.release.layout import Layout
-from fabfile.release.manifest import Entry, Known, Manifest
-from fabfile.release.upload import Place, Update
+from fabfile.build import upload
+from fabfile.build.upload import StagedUpload, UploadTarget
+from fabfile.site import state
+from fabfile.site.layout import Layout
+from fabfile.site.manifest import Entry, Manifest, RemoteContents
 from tests.support.local import local_host, program, sh
 
 PART = b"0123456789" * 10
@@ -98,16 +99,16 @@ class Site:
             (self.staging / name).write_text("new\n")
         (self.kept / "manifest").write_bytes(self.old.dumps())
 
-    def update(self, doubtful: frozenset[str] = frozenset(), whole: bool = False) -> Update:
-        known = Known(self.old, doubtful, digest(self.old.dumps()))
+    def update(self, doubtful: frozenset[str] = frozenset(), whole: bool = False) -> StagedUpload:
+        known = RemoteContents(self.old, doubtful, digest(self.old.dumps()))
         difference = known.difference(self.wanted)
         after = self.old.after(difference)
-        place = Place(str(self.cache), str(self.staging), str(self.kept))
+        place = UploadTarget(str(self.cache), str(self.staging), str(self.kept))
         if whole:
             (self.kept / "manifest.new").write_bytes(after.dumps())
-        return Update(place, known, difference, len(after), whole, digest(after.dumps()))
+        return StagedUpload(place, known, difference, len(after), whole, digest(after.dumps()))
 
-    def known(self) -> Known:
+    def known(self) -> RemoteContents:
         """What the next deployment knows of the cache."""
         host = local_host()
         (said,) = host.shell.batch([state.asking(self.layout)])
@@ -150,14 +151,14 @@ def test_paths_are_in_doubt_from_the_first_change_on(site: Site, tmp_path: Path)
 
 def test_doubt_is_read_with_the_manifest_too(site: Site) -> None:
     """Where the manifest is not remembered here, it travels together with what is in doubt."""
-    sh(upload.doubt(str(site.kept), ["a", "odd\nname\t\\"]))
+    sh(upload.mark_untrusted(str(site.kept), ["a", "odd\nname\t\\"]))
     assert state.read_manifest(local_host(), str(site.kept)).doubtful == {"a", "odd\nname\t\\"}
     assert site.known().doubtful == {"a", "odd\nname\t\\"}
 
 
 def test_doubt_adds_up_over_several_cuts(site: Site) -> None:
-    sh(upload.doubt(str(site.kept), ["a"]))
-    sh(upload.doubt(str(site.kept), ["b"]))
+    sh(upload.mark_untrusted(str(site.kept), ["a"]))
+    sh(upload.mark_untrusted(str(site.kept), ["b"]))
     assert site.known().doubtful == {"a", "b"}
 
 

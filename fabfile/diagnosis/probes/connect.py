@@ -13,9 +13,9 @@ from typing import Any
 import paramiko
 
 from ...errors import AuthenticationFailed, ConnectionFailed, HostKeyRefused, KeyFileUnusable
-from ...remote import bare, host_keys
-from ...remote.bare import Greeting
+from ...remote import host_keys, raw_ssh
 from ...remote.connection import Connection
+from ...remote.raw_ssh import Greeting
 from ...remote.shell import quote
 from ...remote.transport import Transport
 from ..examination import Evidence, Examination
@@ -473,7 +473,7 @@ def _look(hop: Connection, *, offers: bool = False) -> Greeting:
         told = error if isinstance(error, OSError) else OSError(errno.ECONNREFUSED, str(error))
         return Greeting(told, b"", True, time.monotonic() - started, {})
     try:
-        return bare.greeting(sock, min(GREETS_WITHIN, hop.rules.connect_timeout), offers=offers)
+        return raw_ssh.greeting(sock, min(GREETS_WITHIN, hop.rules.connect_timeout), offers=offers)
     finally:
         sock.close()
 

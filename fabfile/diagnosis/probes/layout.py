@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...release import lock, state
-from ...release.layout import Layout
 from ...remote.shell import quote
+from ...site import lock, state
+from ...site.layout import Layout
 from ..examination import Evidence, Examination, lines
 from ..finding import Fix
 

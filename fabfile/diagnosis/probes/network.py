@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import paramiko
 
 from ...errors import SwitchoverError
-from ...remote.bare import greeting
+from ...remote.raw_ssh import greeting
 from ..examination import Evidence, Examination, Unanswered
 from ..finding import Fix
 

@@ -8,8 +8,8 @@ import time
 
 import paramiko
 
-from ...remote.bare import Said
 from ...remote.connection import LINK_ERRORS
+from ...remote.raw_ssh import Said
 from ...remote.shell import quote
 from ..examination import ANSWER_WITHIN, END, PROBE, Evidence, Examination, Unanswered, lines, read_rows
 from ..finding import Fix

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...errors import NO_SPACE, QUOTA, READ_ONLY, classify
 from ...events import count
-from ...release.layout import Layout
 from ...remote.shell import quote
+from ...site.layout import Layout
 from ..examination import PROBE, Evidence, Examination, lines
 from ..finding import Fix
 

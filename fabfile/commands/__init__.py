@@ -1,0 +1,1 @@
+"""What one host goes through in each command, from its first step to its last."""

@@ -1,0 +1,415 @@
+"""One deployment at a time on a host, under a lease.
+
+The lock is a row of numbered directories. `mkdir` of the next number takes it, a file `released` inside
+gives it back, and only the highest number counts. So nobody ever removes a lock that somebody else may
+have taken meanwhile: with rm + mkdir, two could win. The number is also what each later command checks.
+
+The owner touches its file now and then. A lock that was not touched for LEASE seconds of the host's own
+clock, and none of whose jobs runs any more, is free. So is one whose owner is provably dead: a process
+of this very machine that is not there any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import re
+import secrets
+import socket
+import threading
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import HostNotReady, Locked, SwitchoverError
+from ..remote.answers import decimal, json_object, not_understood, plain
+from ..remote.host import Host, write_file
+from ..remote.job_scripts import PROCESS
+from ..remote.shell import Result, Script, failed, quote
+from .layout import Layout
+from .state import not_ours
+
+LOST = "switchover: the lock is no longer ours"
+NOT_OURS = 75  # exit status of the guard where that is so
+LEASE = 90  # seconds without a sign of life after which nobody is held up any longer
+UNSIGNED = 5  # seconds in which whoever takes the lock signs it, or else has died over it
+RENEW = 20.0  # seconds between two signs of life
+
+LAST = 999_999_999  # of the numbers: some shells count with 32 bits
+OWNER_LIMIT = 4096  # bytes; ours have about 250
+
+# The highest lock. Only directories count that are named by a number as we write it: 08 would be octal.
+_TOP = f"""
+number() {{
+  case $1 in [1-9]) ;; [1-9]*[!0-9]*|[1-9]?????????*|[!1-9]*|'') return 1 ;; esac
+  [ -d "$1" ] && [ ! -L "$1" ]
+}}
+signed() {{ [ ! -f "$1/owner" ] || head -c {OWNER_LIMIT} "$1/owner" 2>/dev/null; }}
+top=0 odd=0
+for d in *; do
+  if number "$d"; then [ "$d" -le "$top" ] || top=$d; elif [ -e "$d" ]; then odd=$((odd + 1)); fi
+done
+"""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds a lock. `time` is UTC, ISO 8601."""
+
+    user: str
+    machine: str
+    pid: int
+    time: str
+    command: str
+    token: str = field(default_factory=lambda: secrets.token_hex(12))
+    place: str = ""  # this boot of this machine or container: where the pid means something
+
+    def again(self) -> Owner:
+        """The same, for another lock."""
+        return replace(self, token=secrets.token_hex(12))
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.machine} (pid {self.pid}) since {self.time}, running `{self.command}`"
+
+
+def me(command: str) -> Owner:
+    """This process as an owner."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Owner(_shown(_user()), _shown(socket.gethostname()), os.getpid(), now, command, place=_place())
+
+
+def _shown(name: str) -> str:
+    """A name as others will read it: one short line."""
+    return "".join(c if c.isprintable() else "?" for c in name)[:100]
+
+
+def _place() -> str:
+    """Tells one boot of one machine or container from every other; "" where that can't be known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _dead(owner: Owner | None) -> bool:
+    """Whether the owner provably runs no more: its pid is one of this machine's, and nobody has it."""
+    if owner is None or not owner.place or owner.place != _place():
+        return False
+    return not Path(f"/proc/{owner.pid}").exists()
+
+
+def _user() -> str:
+    """The person where CI tells who it is, else the account."""
+    return os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN") or getpass.getuser()
+
+
+_ours: dict[str, tuple[str, str]] = {}  # the locks that this process has taken: by token, command and host
+
+
+class Lock:
+    """The lock of one deploy_to on one host, as one owner sees it. command: common to all locks of one
+    command.
+    """
+
+    def __init__(self, host: Host, layout: Layout, owner: Owner, command: str = "") -> None:
+        self.command = command
+        self.host = host
+        self.layout = layout
+        self.owner = owner
+        self.number: int | None = None
+
+    def take(self, also: Script) -> tuple[Owner | None, Result]:
+        """Take it, and run `also` right behind, in the same round trip: whom it was taken from, if its last
+        owner had not given it back, and what `also` left.
+
+        Raises Locked with the owner's name, HostNotReady where deploy_to can't be written. That `also`
+        failed is for the caller to see: the lock is ours then.
+        """
+        outcome, owner, left = self._try(also)
+        for _ in range(4 * (UNSIGNED + 2)):
+            if outcome != "held" or owner is not None:
+                break
+            self.host.connection.pause(0.25)  # it was taken this moment: its owner is about to sign it
+            outcome, owner, left = self._try(also)
+        if outcome == "held" and _dead(owner):
+            assert owner is not None
+            release(self.host, self.layout, owner)
+            before = owner
+            outcome, owner, left = self._try(also)
+            owner = owner or before
+        if outcome == "held" and owner:
+            command, other = _ours.get(owner.token, ("", ""))
+            if command and command == self.command:
+                raise _same_place(self.host.name, other, self.layout)
+        if outcome == "held":
+            raise locked(self.host.name, owner)
+        _ours[self.owner.token] = self.command, self.host.name
+        return owner, left
+
+    def _try(self, also: Script) -> tuple[str, Owner | None, Result]:
+        taking = Script("Taking the lock", self._taking(), needed=False)
+        facts, taken, left = self.host.shell.batch([self.host.asking, taking, also])
+        self.host.learn(facts.text)
+        if taken.status != 0:
+            error = failed(taking.what, taken)
+            user, root = self.host.facts.user, quote(self.layout.deploy_to)
+            raise HostNotReady(
+                f"{self.layout.deploy_to} can't be written to on {self.host.name}.",
+                error.why,
+                f"Make it writable for {user}: mkdir -p {root} && chown {user} {root}",
+            )
+        return *self._understood(taken.text), left
+
+    def _understood(self, text: str) -> tuple[str, Owner | None]:
+        """Whether the lock was `taken` or is `held`, and its owner, if any. Nobody goes on who does not know
+        that: raises AnswerNotUnderstood, and HostNotReady where the place can't be trusted.
+        """
+        said = text.split("\t", 3)
+        match said:
+            case ["taken", self.owner.token, numbers, owner]:
+                with contextlib.suppress(ValueError):
+                    self.number, odd = (decimal(number) for number in numbers.split(" "))
+                    if odd:
+                        self.host.note("warn", f"{odd} entries of {self.layout.locks} are no locks of ours")
+                    return "taken", _owner(owner)
+            case ["held", self.owner.token, "", owner]:
+                return "held", _owner(owner)
+            case ["refused", self.owner.token, path, why] if path.startswith(self.layout.own):
+                raise not_ours(path, why)
+        raise not_understood("Whether the lock was taken", text)
+
+    def renew(self) -> None:
+        """A sign of life, by the host's clock."""
+        if self.number is not None:
+            mine = quote(self.owner_file)
+            self.host.shell.run(f"[ ! -f {mine} ] || touch {mine}", repeat=False, timeout=RENEW, check=False)
+
+    @property
+    def guard(self) -> str:
+        """A script's first words: it stops where the lock is no longer ours."""
+        if self.number is None:
+            return ""
+        mine = f"{self.layout.locks}/{self.number}"
+        newer = f"{self.layout.locks}/{self.number + 1}"
+        taken = f"[ -d {quote(newer)} ] && [ ! -L {quote(newer)} ]"
+        return (
+            f"if [ ! -d {quote(mine)} ] || [ -e {quote(mine + '/released')} ] || {{ {taken}; }}; "
+            f"then echo {quote(LOST)} >&2; exit 75; fi; touch {quote(mine + '/owner')}; "
+        )
+
+    @property
+    def owner_file(self) -> str:
+        """The file that names us; its time is our last sign of life."""
+        return f"{self.layout.locks}/{self.number}/owner"
+
+    @property
+    def token_link(self) -> str:
+        """A link beside it that says our token: seen over SFTP with one request."""
+        return f"{self.layout.locks}/{self.number}/token"
+
+    @property
+    def returning(self) -> str:
+        """Commands that release it; only our own number is ever touched."""
+        mine = quote(f"{self.layout.locks}/{self.number}")
+        return f"[ ! -d {mine} ] || : > {mine}/released"
+
+    def _taking(self) -> str:
+        own = self.layout
+        places = [own.own, own.locks, own.records, own.incoming, own.jobs, own.cache_state]
+        folders = " ".join(quote(place) for place in places)
+        token, probe = self.owner.token, quote(f"{own.own}/owner.probe")
+        return rf"""
+refused() {{ printf 'refused\t{token}\t%s\t%s' "$1" "$2"; exit 0; }}
+# They may lie on another disk; but whoever made that link must be one who may.
+for d in {quote(own.deploy_to)} {quote(own.releases)} {quote(own.shared)}; do
+  [ -L "$d" ] || continue
+  [ -d "$d/" ] || refused "$d" "it is a link to $(readlink "$d"), which is not a directory"
+  [ -z "$(find "$d" -prune ! -user "$(id -u)" ! -user 0 2>/dev/null)" ] ||
+    refused "$d" "it is a link to $(readlink "$d"), made by another account"
+done
+umask 022
+mkdir -p {quote(own.releases)} {quote(own.shared)} || exit 1
+umask 077
+for d in {folders}; do
+  [ ! -L "$d" ] || refused "$d" "it is a link to $(readlink "$d")"
+  [ ! -e "$d" ] || [ -d "$d" ] || refused "$d" 'it is not a directory'
+  [ -d "$d" ] || mkdir -p "$d" || exit 1
+done
+others() {{ find "$@" -prune ! -user "$(id -u)" 2>/dev/null | head -n 1; }}
+other=$(others {folders})
+# Not each file system has owners: there what we make is not ours either.
+[ -z "$other" ] || {{ : > {probe}; [ -n "$(others {probe})" ]; }} || refused "$other" "$(ls -ld "$other")"
+rm -f {probe}
+{_open_to_others(own)}
+cd {quote(own.locks)} >/dev/null || exit 1
+{_TOP}
+{_EXPIRED}
+from=
+held() {{ printf 'held\t{token}\t\t'; signed "$1"; exit 0; }}
+taken() {{ printf 'taken\t{token}\t%s %s\t%s' "$1" "$odd" "$2"; exit 0; }}
+if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then
+  case $(signed "$top") in *{token}*) taken "$top" '' ;; esac
+  expired || held "$top"
+  # Not with `:`, which ends the shell where the winner of a race has just removed that directory.
+  from=$(signed "$top"); true 2>/dev/null > "$top/released"
+fi
+[ "$top" -lt {LAST} ] || refused {quote(own.locks)}/"$top" 'there is no number after that'
+mine=$((top + 1))
+# What is no lock of ours is passed over.
+while [ -L "$mine" ] || {{ [ -e "$mine" ] && [ ! -d "$mine" ]; }}; do mine=$((mine + 1)); done
+mkdir "$mine" 2>/dev/null || {{ [ -d "$mine" ] || {{ mkdir "$mine"; exit 1; }}; held "$mine"; }}
+( cd "$mine" >/dev/null && ln -s {token} token &&
+  {write_file("owner", json.dumps(asdict(self.owner)))} ) || {{ [ ! -d "$mine" ] || exit 1; }}
+{_TOP}
+if [ "$top" != "$mine" ]; then true 2>/dev/null > "$mine/released"; held "$top"; fi
+for d in *; do if number "$d" && [ "$d" -lt "$mine" ]; then rm -rf "./$d"; fi; done
+taken "$mine" "$from"
+"""
+
+
+def _open_to_others(layout: Layout) -> str:
+    """A script that closes our state to other accounts, where an earlier version has left it open. Not what
+    is in incoming/: those files have the modes of the source, and may be one with the cache's.
+    """
+    own = quote(layout.own)
+    bits = " -o ".join(f"-perm -{bit}" for bit in ("1", "2", "4", "10", "20", "40"))
+    kept = " ".join(quote(p) for p in (layout.locks, layout.records, layout.jobs, layout.cache_state))
+    return (
+        f"[ -z \"$(find {own} -prune '(' {bits} ')')\" ] || "
+        f"{{ chmod -R go-rwx {kept}; chmod 700 {quote(layout.incoming)} {own}; }} 2>/dev/null"
+    )
+
+
+# Whether the lock $top has run out: no sign of life for the lease's time, and no job that runs. A time that
+# is as far in the future is no sign of life either.
+_EXPIRED = f"""
+{PROCESS}
+expired() {{
+  limit={LEASE}; [ -f "$top/owner" ] || limit={UNSIGNED}
+  last=$(stat -c %Y "$top/owner" 2>/dev/null || stat -c %Y "$top" 2>/dev/null) || return 1
+  age=$(($(date +%s) - last))
+  [ $age -gt $limit ] || [ $age -lt -$limit ] || return 1
+  for J in ../jobs/*; do
+    if [ -d "$J" ] && [ ! -f "$J/status" ] && alive; then return 1; fi
+  done
+}}
+"""
+
+
+def locked(host: str, owner: Owner | None) -> Locked:
+    """The error for a lock held by somebody else."""
+    return Locked(
+        f"{host} is locked by another deployment.",
+        f"held by {owner}" if owner else "it was taken a moment ago; its owner has not signed it yet",
+        f"Wait for it to end. One that was killed holds it for {LEASE} s, or as long as its jobs run; "
+        "`fab unlock --force` breaks the lock at once.",
+    )
+
+
+def _same_place(host: str, other: str, layout: Layout) -> HostNotReady:
+    """The error for two names of one place in one command."""
+    return HostNotReady(
+        f"{host} and {other} are the same place.",
+        f"the lock of {layout.deploy_to} on {host} is the one that this command has just taken on {other}",
+        "Name each host once; a load balancer in front of one server counts as that server.",
+    )
+
+
+def holder(host: Host, layout: Layout) -> tuple[bool, Owner | None]:
+    """Whether the lock is held, and by whom as far as it was signed."""
+    seen = look(host, layout)
+    return seen.held, seen.owner
+
+
+@dataclass(frozen=True)
+class Look:
+    """A lock, looked at. silent_for: seconds since its last sign of life. expired: the next deployment takes
+    it. dead: its owner was a process of this machine that is gone.
+    """
+
+    held: bool
+    owner: Owner | None = None
+    silent_for: int = 0
+    expired: bool = False
+    dead: bool = False
+
+
+def look(host: Host, layout: Layout) -> Look:
+    """What state the lock is in; changes nothing. Raises AnswerNotUnderstood."""
+    script = f"""
+free() {{ printf 'free\t\t\t'; exit 0; }}
+cd {quote(layout.locks)} >/dev/null 2>&1 || free
+{_TOP}
+{_EXPIRED}
+[ "$top" -gt 0 ] && [ ! -e "$top/released" ] || free
+expired && gone=yes || gone=no
+printf 'held\t%s\t%s\t' "$gone" "$(($(date +%s) - ${{last:-0}}))"; signed "$top"
+:
+"""
+    text = host.shell.run(script, what="Reading the lock").text
+    if text == "free\t\t\t":
+        return Look(False)
+    said = re.fullmatch(r"held\t(yes|no)\t-?([0-9]{1,18})\t(.*)", text, re.DOTALL)
+    if said is None:
+        raise not_understood("The answer about the lock", text)
+    owner = _owner(said[3])
+    return Look(True, owner, int(said[2]), said[1] == "yes", _dead(owner))
+
+
+def force(host: Host, layout: Layout) -> None:
+    """Break the lock: its owner notices at its next step and stops before the switch."""
+    host.shell.run(
+        f"cd {quote(layout.locks)} >/dev/null 2>&1 || exit 0\n{_TOP}\n"
+        '[ "$top" -eq 0 ] || echo broken > "$top/released"',
+        what="Breaking the lock",
+    )
+
+
+def release(host: Host, layout: Layout, owner: Owner) -> None:
+    """Release the lock in the name of an owner that is dead; nobody else's."""
+    mine = f'grep -q {quote(owner.token)} "$top/owner"'
+    host.shell.run(
+        f'cd {quote(layout.locks)} >/dev/null || exit 0\n{_TOP}\n{mine} && : > "$top/released"; :',
+        what="Releasing a dead owner's lock",
+    )
+
+
+class Lease:
+    """Renews a lock in a thread of its own, until it is stopped."""
+
+    def __init__(self, lock: Lock, every: float = RENEW) -> None:
+        self.lock = lock
+        self.every = every  # seconds
+        self._stop = threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._run, name="lease", daemon=True).start()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every):
+            # A failure is of no consequence: whatever the main thread does next meets it too.
+            with contextlib.suppress(SwitchoverError):
+                if self.lock.host.connection.alive:
+                    self.lock.renew()
+
+
+def _owner(text: str) -> Owner | None:
+    """The owner as the lock names it; None where nobody has signed it yet, or not as we do."""
+    try:
+        data = json_object(text, OWNER_LIMIT)
+        if not re.fullmatch("[0-9a-f]{24}", str(data.get("token"))):
+            raise ValueError("not a token")
+        words = {
+            key: plain(data.get(key, ""), 300) for key in ("user", "machine", "time", "command", "place")
+        }
+        return Owner(pid=decimal(str(data.get("pid"))), token=data["token"], **words)
+    except ValueError:
+        return None

@@ -1,0 +1,371 @@
+"""What the host says about its deployments: the truth, read in one command."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..errors import AnswerNotUnderstood, HostNotReady
+from ..local import local_cache
+from ..remote.answers import decimal, inside, not_understood, sha256
+from ..remote.files import Space, parse_space
+from ..remote.host import Host
+from ..remote.shell import LISTING, Result, Script, failed, quote
+from .layout import OWN, RELEASE_ID, Layout
+from .manifest import ENTRIES, Manifest, RemoteContents, unescape
+from .records import LIMIT, Record
+
+
+@dataclass(frozen=True)
+class StoredManifest:
+    """A manifest that the host keeps, unread. digest: the sha256 of its text, "" where the host can't tell;
+    doubtful: the paths that a cut upload may have left in any state.
+    """
+
+    digest: str = ""
+    doubtful: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class State:
+    """current_kind: link, none, dir or file. target: what the link says. leads: whether that is a directory.
+    directories: the ids in releases/ that are directories; others: those that are something else.
+    incoming, jobs: what interrupted commands have left: staging directories, and jobs, running or not.
+    own_kind, cache_kind: what .switchover and cache/ are.
+    damaged: ids whose records can't be read; these are left alone.
+    odd: what a person should be told. manifests: what is kept about the cache and the live release, unread.
+    """
+
+    layout: Layout
+    current_kind: str
+    target: str | None
+    leads: bool
+    directories: frozenset[str]
+    others: frozenset[str]
+    records: dict[str, Record]
+    shared_present: frozenset[str]
+    space: Space | None
+    incoming: frozenset[str]
+    jobs: frozenset[str]
+    deploy_to_kind: str
+    own_kind: str
+    cache_kind: str
+    damaged: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    manifests: dict[str, StoredManifest] = field(default_factory=dict)
+
+    @property
+    def live(self) -> str | None:
+        """The id of the release that `current` points at; None where it points at none, or elsewhere."""
+        return self.layout.release_in(self.target)
+
+    @property
+    def shown(self) -> str:
+        """What is live, for a person."""
+        return self.live or self.target or "nothing"
+
+    @property
+    def taken(self) -> frozenset[str]:
+        """The ids that no new release may have."""
+        return self.directories | self.others | frozenset(self.records) | frozenset(self.damaged)
+
+    def require_link(self, layout: Layout) -> None:
+        """Raise HostNotReady when `current` is something that no rename could replace, or .switchover is
+        not a directory.
+        """
+        if self.own_kind not in ("dir", "none"):
+            raise not_ours(layout.own, f"it is a {self.own_kind}, not a directory")
+        if self.current_kind in ("link", "none"):
+            return
+        what = "directory" if self.current_kind == "dir" else "file"
+        kept = f"{layout.deploy_to}/current.before-switchover"
+        raise HostNotReady(
+            f"{layout.current} is a real {what}, not a symlink.",
+            "Switchover replaces one symlink; it does not remove what somebody else put there.",
+            f"Move it away on the host: mv {quote(layout.current)} {quote(kept)} "
+            "(the site is down until the next deployment), or choose another deploy_to.",
+        )
+
+
+def not_ours(path: str, why: str) -> HostNotReady:
+    """The error where a place for our own state is something that somebody else has made."""
+    return HostNotReady(
+        f"{path} can't be trusted with what deployments rely on.",
+        why,
+        f"See what it is on the host: ls -ld {quote(path)}. Remove it, or give it back to this account.",
+    )
+
+
+def asking(layout: Layout, shared: Iterable[str] = ()) -> Script:
+    """What reads the state, for a batch; its output is for parse(). Changes nothing."""
+    return Script(f"Reading {layout.deploy_to}", _script(layout, tuple(shared)), needed=False)
+
+
+def parse(result: Result, what: str, layout: Layout) -> State:
+    """The state, from what asking() printed. Raises CommandFailed where that failed, AnswerNotUnderstood
+    where that is not what it prints.
+    """
+    if result.status != 0:
+        raise failed(what, result)
+    rows = result.out.count(b"\n")
+    if len(result.out) > STATE_LIMIT or rows > 2 * ENTRIES:
+        said = f"{rows} lines, {len(result.out)} bytes"
+        raise not_understood(what, said, f"See how much is in {layout.own} and {layout.releases} there.")
+    try:
+        return _State(layout, result.text).read()
+    except (ValueError, KeyError, IndexError) as error:
+        odd = not_understood(what, result.text)
+        raise AnswerNotUnderstood(odd.what, f"{error}; {odd.why}", odd.hint) from error
+
+
+KINDS = ("link", "dir", "file", "none")
+STATE_LIMIT = 16 << 20  # bytes
+TOUCHED_LIMIT = 8 << 20  # bytes
+TEXT_LIMIT = 16 << 20  # bytes of a manifest that is nothing like ours: about 100,000 paths
+TYPICAL = 256  # bytes a line; where our own tree has more paths, so may the host's manifest
+
+
+class _State:
+    """Reads the rows that the script prints: a word, and fields apart by tabs. Names that could hold anything
+    are left out there, but for the link's target, which stands last, behind a mark that nobody knew.
+    """
+
+    def __init__(self, layout: Layout, text: str) -> None:
+        self.layout = layout
+        first, _, rest = text.partition("\n")
+        if not re.fullmatch("[0-9a-f]{16}", first):
+            raise ValueError("it does not begin as it should")
+        body, self.target, end = rest.split(first)
+        if end != "\n" or body[-1:] not in ("", "\n"):
+            raise ValueError("it does not end as it should")
+        self.rows: dict[str, list[list[str]]] = {word: [] for word in _WORDS}
+        for line in body.split("\n")[:-1]:
+            word, *fields = line.split("\t", _WORDS[line.partition("\t")[0]])
+            self.rows[word].append(fields)
+
+    def read(self) -> State:
+        kind, leads = self.only("current")
+        records, damaged = self.records()
+        odd = [f"{decimal(count)} entries of {where} are not ours: they are left alone"
+               for where, count in self.rows["odd"] if count != "0"]  # fmt: skip
+        return State(
+            self.layout,
+            _one(kind, KINDS),
+            self.target if kind == "link" else None,
+            _one(leads, ("yes", "no")) == "yes",
+            frozenset(_id(name) for name, what in self.rows["release"] if what == "dir"),
+            frozenset(_id(name) for name, what in self.rows["release"] if what != "dir"),
+            records,
+            frozenset(path for (path,) in self.rows["shared"]),
+            self.space(odd),
+            frozenset(_name(name) for (name,) in self.rows["incoming"]),
+            frozenset(_name(name) for (name,) in self.rows["jobs"]),
+            _one(self.only("root")[0], KINDS),
+            _one(self.only("own")[0], KINDS),
+            _one(self.only("cache")[0], KINDS),
+            tuple(damaged),
+            tuple(odd),
+            {place: self.kept(place, digest) for place, digest in self.rows["manifest"]},
+        )
+
+    def only(self, word: str) -> list[str]:
+        (fields,) = self.rows[word]
+        return fields
+
+    def records(self) -> tuple[dict[str, Record], list[str]]:
+        """The records by id, and the ids of those that can't be read."""
+        texts: dict[str, list[str]] = {}
+        for name, text in self.rows["record"]:
+            texts.setdefault(name, []).append(text)
+        records: dict[str, Record] = {}
+        damaged = []
+        for name in sorted(_id(name) for (name,) in self.rows["recorded"]):
+            try:
+                (text,) = texts.get(name, [])
+                records[name] = Record.loads(text, name)
+            except ValueError:
+                damaged.append(name)
+        return records, damaged
+
+    def space(self, odd: list[str]) -> Space | None:
+        rows = [row for (row,) in self.rows["df"]]
+        try:
+            return parse_space("\n".join(rows)) if rows else None
+        except AnswerNotUnderstood as error:
+            odd.append(f"the room there is not known: {error.what} {error.why}")
+            return None
+
+    def kept(self, place: str, digest: str) -> StoredManifest:
+        doubtful = paths_in_doubt(path for where, path in self.rows["touched"] if where == place)
+        if doubtful is None:
+            return StoredManifest()
+        return StoredManifest(sha256(digest) if digest else "", doubtful)
+
+
+# The rows, by their first word, with how many fields follow it.
+_WORDS = {
+    "root": 1, "own": 1, "cache": 1, "current": 2, "release": 2, "recorded": 1, "record": 2, "odd": 2,
+    "incoming": 1, "jobs": 1, "df": 1, "manifest": 2, "touched": 2, "shared": 1,
+}  # fmt: skip
+
+
+def _one(value: str, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise ValueError(f"{value[:40]!r} is none of {', '.join(allowed)}")
+    return value
+
+
+def _id(name: str) -> str:
+    if not RELEASE_ID.fullmatch(name):
+        raise ValueError(f"{name[:40]!r} is not a release's id")
+    return name
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", name):
+        raise ValueError(f"{name[:40]!r} is no name of ours")
+    return name
+
+
+def known(
+    host: Host, folder: str, kept: StoredManifest | None, like: Manifest | None = None
+) -> RemoteContents:
+    """What a directory holds, by the manifest kept for it in `folder`. `kept`, where it is given, is what the
+    state says of it; a manifest that we have met before is then not read again. like: see Manifest.loads.
+    """
+    if kept and kept.digest and (data := local_cache.manifest(kept.digest)):
+        with contextlib.suppress(ValueError):  # then it is read afresh, and told of
+            return RemoteContents(Manifest.loads(data, like), kept.doubtful, kept.digest)
+    return read_manifest(host, folder, like)
+
+
+def read_manifest(host: Host, folder: str, like: Manifest | None = None) -> RemoteContents:
+    """Read the manifest kept in `folder`. Where there is none nothing is known; nor where it is damaged or
+    larger than it can be, which is told.
+    """
+    name, doubt = quote(f"{folder}/manifest"), quote(f"{folder}/touched")
+    pack = "gzip -c" if host.has("gzip") else "cat"
+    script = (
+        f"[ -f {name} ] || exit 0; {{ [ -f {doubt} ] && cat {doubt}; printf '\\036'; cat {name}; }} | {pack}"
+    )
+    limit = TEXT_LIMIT + 2 * TYPICAL * len(like or ())
+    try:
+        data = host.shell.run(script, what="Reading the manifest", most=LISTING).out
+        if not data:
+            return RemoteContents()
+        doubt_text, _, text = (_unpacked(data, limit) if host.has("gzip") else data).partition(b"\x1e")
+        if len(doubt_text) > TOUCHED_LIMIT or doubt_text.count(b"\n") > ENTRIES:
+            raise ValueError("more paths are in doubt than there can be")
+        doubtful = paths_in_doubt(doubt_text.decode("utf-8", "surrogateescape").split("\n")[:-1])
+        if doubtful is None:
+            raise ValueError("it is not known which paths a cut upload has left")
+        manifest = Manifest.loads(text, like)
+    except (ValueError, AnswerNotUnderstood) as error:
+        host.note(
+            "warn", f"the manifest in {folder} can't be read, so nothing is known of what is there: {error}"
+        )
+        return RemoteContents()
+    return RemoteContents(manifest, doubtful, local_cache.keep_manifest(text))
+
+
+def _unpacked(data: bytes, limit: int) -> bytes:
+    """What gzip made small. Raises ValueError where it is none of gzip's, or more than `limit` bytes."""
+    import zlib
+
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacker.decompress(data, limit)
+    except zlib.error as error:
+        raise ValueError(f"it does not unpack: {error}") from None
+    if not unpacker.eof:
+        raise ValueError("it does not end" if len(text) < limit else f"it has more than {limit} bytes")
+    return text
+
+
+def paths_in_doubt(lines: Iterable[str]) -> frozenset[str] | None:
+    """The paths that `touched` names; None where it is damaged, so that nothing can be relied on."""
+    try:
+        return frozenset(inside(unescape(line)) for line in lines)
+    except ValueError:
+        return None
+
+
+def _script(layout: Layout, shared: tuple[str, ...]) -> str:
+    tests = "; ".join(
+        f"[ -e {quote(f'{layout.shared}/{path}')} ] || [ -L {quote(f'{layout.shared}/{path}')} ] "
+        f"&& printf 'shared\\t%s\\n' {quote(path)}"
+        for path in shared
+    )
+    mark = secrets.token_hex(8)
+    return rf"""
+echo {mark}
+root={quote(layout.deploy_to)}; own=$root/{OWN}
+kind() {{
+  if [ -L "$1" ]; then k=link; elif [ -d "$1" ]; then k=dir
+  elif [ -e "$1" ]; then k=file; else k=none; fi
+}}
+kind "$root"; printf 'root\t%s\n' $k
+kind "$own"; printf 'own\t%s\n' $k
+kind "$root/cache"; printf 'cache\t%s\n' $k
+kind "$root/current"; [ -d "$root/current/" ] && leads=yes || leads=no
+printf 'current\t%s\t%s\n' $k $leads
+t=; [ $k != link ] || t=$(readlink "$root/current"; printf .)
+t=${{t%.}}; t=${{t%
+}}
+# Whatever else stands there, with a newline in its name perhaps, is only counted.
+is_id() {{
+  case $1 in *[!0-9-]*|*-*-*|*-|*-0*|*-1) return 1 ;; *-*) ;; ??????????????) return 0 ;; *) return 1 ;; esac
+  i=${{1%-*}}
+  case $i in ??????????????) ;; *) return 1 ;; esac
+  case ${{1#"$i"}} in ???????????*) return 1 ;; esac
+}}
+for d in "$root"/releases/*; do
+  n=${{d##*/}}
+  if is_id "$n"; then kind "$d"; [ $k = none ] || printf 'release\t%s\t%s\n' "$n" $k; fi
+done
+odd=0
+for d in "$own"/releases/*; do
+  n=${{d##*/}}
+  if is_id "$n"; then [ ! -e "$d/record.json" ] && [ ! -L "$d/record.json" ] || printf 'recorded\t%s\n' "$n"
+  elif [ -e "$d" ]; then odd=$((odd + 1)); fi
+done
+printf 'odd\t%s\t%s\n' {OWN}/releases $odd
+# All of them with few processes: no links, no pipes, nothing large; each line with the name of its file.
+[ ! -d "$own/releases" ] || ( cd "$own/releases" &&
+  find . -path './*/*/*' -prune -o -name record.json -type f -size -{LIMIT // 512 + 1} \
+    -exec grep '' /dev/null {{}} + | sed -n 's,^\./\([0-9-]*\)/record\.json:,record	\1	,p' )
+for kind in incoming jobs; do
+  odd=0
+  for d in "$own/$kind"/*; do
+    n=${{d##*/}}
+    case $n in
+      *[!A-Za-z0-9._-]*) [ ! -e "$d" ] || odd=$((odd + 1)) ;;
+      *)
+        # A link in incoming/ is told too: an upload has to clear it away.
+        if [ -L "$d" ]; then [ $kind = jobs ] || printf '%s\t%s\n' $kind "$n"
+        elif [ -d "$d" ]; then printf '%s\t%s\n' $kind "$n"; fi ;;
+    esac
+  done
+  printf 'odd\t%s\t%s\n' {OWN}/$kind $odd
+done
+p=$root; while [ ! -d "$p" ] && [ -n "$p" ]; do p=${{p%/*}}; done
+df -Pk "${{p:-/}}" 2>/dev/null | sed 's/^/df	/'
+df -Pi "${{p:-/}}" 2>/dev/null | sed 's/^/df	/'
+kept() {{
+  [ -f "$2/manifest" ] || return 0
+  if [ -f "$2/touched" ]; then
+    [ "$(wc -c < "$2/touched")" -le {TOUCHED_LIMIT} ] || return 0
+    [ "$(wc -l < "$2/touched")" -le {ENTRIES} ] || return 0
+    sed "s/^/touched	$1	/" "$2/touched"
+  fi
+  printf 'manifest\t%s\t%s\n' "$1" "$(sha256sum < "$2/manifest" 2>/dev/null | cut -c 1-64)"
+}}
+kept cache "$own/cache"
+n=${{t%/}}; n=${{n#"$root/"}}; n=${{n#releases/}}
+! is_id "$n" || kept live "$own/releases/$n"
+{tests or ":"}
+printf '%s%s%s\n' {mark} "$t" {mark}
+"""
