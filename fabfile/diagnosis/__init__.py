@@ -30,6 +30,7 @@ from ..settings.model import Reconnect
 from .examination import WHOLE, Examination, OutOfTime, Probe, Unanswered, quiet
 from .finding import CATALOGUE, Diagnosis, Finding, Login
 from .probes import PROBES, network
+from .rules import network as rules_network
 from .verdict import PHASES, add_unseen, conclude, differences, ordered
 
 __all__ = ["CATALOGUE", "Diagnosis", "Finding", "diagnose", "differences"]
@@ -231,7 +232,7 @@ def _lost(e: Examination, stage: str, why: str, *, again: bool) -> None:
     silent = e.connection.alive
     e.connection.client.close()
     if silent and again and network.small_segments_carry(e):
-        network.large_packets_vanish(e, f"{stage}: {why}, each time")
+        rules_network.large_packets_vanish(e, f"{stage}: {why}, each time")
     else:
         e.lost(stage, why, again=again)
 

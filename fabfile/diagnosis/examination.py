@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import paramiko
 
 from ..errors import SwitchoverError
-from ..events import count
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
 from ..remote.raw_ssh import Said, execute
@@ -24,7 +23,8 @@ from ..settings import Settings
 from ..settings.model import Keepalive
 from ..site.layout import Layout
 from ..site.state import State
-from .finding import CATALOGUE, Finding, Fix, IdleLife, Status
+from .case import Case
+from .finding import IdleLife
 
 T = TypeVar("T")
 
@@ -54,15 +54,6 @@ class Unanswered(Exception):
 
 
 @dataclass(frozen=True)
-class Loss:
-    """A connection that died under a probe. stage: of the probe. lived: seconds since the login."""
-
-    stage: str
-    lived: float
-    cause: str
-
-
-@dataclass(frozen=True)
 class Probe:
     """Something that is tried on the host.
 
@@ -79,113 +70,26 @@ class Probe:
     deep: bool = False
 
 
-class Examination:
-    """What probes share. They call ok, warn, fail and grant; nothing here prints.
+class Examination(Case):
+    """What probes share: the case, and the ways to the host. Nothing here prints.
 
     place: a directory of ours on the host, made for this examination and removed at its end.
     """
 
     def __init__(self, host: Host, settings: Settings, fresh: Callable[[float], Connection]) -> None:
+        super().__init__(settings)
         self.host = host
-        self.settings = settings
         self.layout = Layout(settings.deploy_to) if settings.deploy_to else None
         self.fresh = fresh  # another connection to the same host; its argument: seconds between keepalives
-        self.findings: dict[str, Finding] = {}
-        self.facts: dict[str, str] = {}
-        self.abilities: dict[str, str] = {}  # "" where it was shown, else the finding that prevents it
         self.seconds: dict[str, float] = {}
         self.idle: list[IdleLife] = []
         self.place: str | None = None
         self.left_behind = ("", 0.0)  # the pid of what a second login has started, and when that was closed
         self.state: State | None = None
-        self.said: dict[str, str] = {}  # what the shell probe's script answered, by key
-        self.round_trip = 0.0  # seconds
         self.token = secrets.token_hex(8)
         self.deep = 0.0  # seconds that idle connections are watched
-        self.losses: list[Loss] = []
         self.until = time.monotonic() + WHOLE
-        self.since = time.monotonic()  # the last login
         self._sftp: SftpSession | None = None
-
-    # -- findings --------------------------------------------------------------------------------------
-
-    def ok(self, id: str, what: str = "", **evidence: Any) -> None:
-        """It was looked at, and is in order."""
-        self._put(Finding(id, "ok", what or CATALOGUE[id].fine, evidence=evidence))
-
-    def warn(
-        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, **evidence: Any
-    ) -> None:
-        """A deployment works, on a detour or with a risk."""
-        self.judge("warn", id, what, why, hint, fix, **evidence)
-
-    def fail(
-        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, **evidence: Any
-    ) -> None:
-        """A deployment as configured fails, or may do harm."""
-        self.judge("fail", id, what, why, hint, fix, **evidence)
-
-    def judge(
-        self,
-        status: Status,
-        id: str,
-        what: str,
-        why: str = "",
-        hint: str = "",
-        fix: Fix | None = None,
-        **evidence: Any,
-    ) -> None:
-        """A finding whose status was worked out."""
-        self._put(Finding(id, status, what, why, hint, evidence, fix))
-
-    def skip(self, id: str, why: str, *, unknown: bool = True) -> None:
-        """It was not looked at; unknown: though it should have been."""
-        self._put(Finding(id, "skip", "Not looked at.", why, unknown=unknown))
-
-    def _put(self, finding: Finding) -> None:
-        known = self.findings.get(finding.id)
-        # What was measured later wins over what was read before; nothing bad is taken back.
-        if known is None or not known.bad or finding.status in ("fail", known.status):
-            self.findings[finding.id] = finding
-
-    def unexplained(self, stage: str, seen: str, **evidence: Any) -> None:
-        """Something went wrong that nothing known explains; told with all that was seen."""
-        self.fail(
-            "unexplained", f"Something is wrong at {stage}, and nothing known explains it.", seen,
-            "Try the same by hand (ssh -v) from this machine and from another network. To the hosting "
-            "company "
-            "send this report (--html FILE --anonymous): it has all that was seen.",
-            stage=stage, **evidence,
-        )  # fmt: skip
-
-    def lost(self, stage: str, cause: str, *, again: bool) -> None:
-        """The connection died under a probe; again: for the second time in the same one."""
-        self.losses.append(Loss(stage, round(time.monotonic() - self.since, 1), cause))
-        lost = self.losses
-        if not again and len(lost) < 3:
-            return
-        self.fail(
-            "link-cut",
-            f"The connection does not hold: it was lost {count(len(lost), 'time')}.",
-            "; ".join(f"{loss.lived:g} s after the login, at {loss.stage}: {loss.cause}" for loss in lost),
-            "Something between here and the host ends connections (a firewall that inspects, a load "
-            "balancer, a "
-            "proxy with a limit), or the host does. Try from another network; if it is the same, have the "
-            "host's side looked at: its log says whether sshd ended them.",
-            losses=[vars(loss) for loss in lost],
-        )  # fmt: skip
-
-    def bad(self, id: str) -> bool:
-        """Whether `id` was found, as a failure or a warning."""
-        return id in self.findings and self.findings[id].bad
-
-    def grant(self, *abilities: str) -> None:
-        """The host has shown these."""
-        self.abilities.update(dict.fromkeys(abilities, ""))
-
-    def has(self, ability: str) -> bool:
-        """Whether the host has shown it."""
-        return self.abilities.get(ability) == ""
 
     def left(self, wanted: float) -> float:
         """At most `wanted` seconds, and no more than are left for the whole. Raises OutOfTime."""
@@ -193,12 +97,6 @@ class Examination:
         if left <= 0:
             raise OutOfTime
         return min(wanted, left)
-
-    @property
-    def sftp_status(self) -> Status:
-        """How bad trouble with SFTP is: deployments do without it, unless the settings want it."""
-        wants = self.settings.ssh.sftp == "require" or self.settings.transfer == "sftp"
-        return "fail" if wants else "warn"
 
     @property
     def address(self) -> str:
@@ -243,8 +141,8 @@ class Examination:
         if self.bad("max-sessions"):
             self.close_sftp()
 
-    def answers(self) -> bool:
-        """Whether the other end still answers anything at all."""
+    def answers(self, within: float = AGAIN_WITHIN) -> bool:
+        """Whether the other end still answers anything at all, in so many seconds."""
         heard = threading.Event()
 
         def ask() -> None:
@@ -253,7 +151,7 @@ class Examination:
                 heard.set()
 
         threading.Thread(target=ask, daemon=True).start()
-        return heard.wait(AGAIN_WITHIN)
+        return heard.wait(within)
 
     def script(
         self, text: str, timeout: float = ANSWER_WITHIN, connection: Connection | None = None

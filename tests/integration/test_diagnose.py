@@ -75,7 +75,7 @@ def test_only_some_findings(project: Project) -> None:
 def test_a_host_that_fails(project: Project) -> None:
     """Exit code 1; the finding comes first, with its evidence and the very change that mends it."""
     done = project.fab("diagnose", hosts="deploy@127.0.0.1:1", code=1)
-    done.says("Deployments fail here.", "Nothing listens at 127.0.0.1, port 1", "tcp-refused", "seen", "try")
+    done.says("Deployments fail here.", "nothing listens at 127.0.0.1 (port 1)", "tcp-refused", "seen", "try")
     found = project.fab("diagnose", "--json", hosts="deploy@127.0.0.1:1", code=1).host["findings"]
     assert (found[0]["id"], found[0]["status"]) == ("tcp-refused", "fail")
     assert found[0]["evidence"]["port"] == 1

@@ -13,7 +13,7 @@ from ...remote.raw_ssh import Said
 from ...remote.shell import quote
 from ..examination import ANSWER_WITHIN, END, PROBE, Evidence, Examination, Unanswered, lines, read_rows
 from ..finding import Fix
-from . import connect, startup
+from . import second_looks, startup
 
 NOISE_SHOWN = 200  # bytes
 
@@ -60,7 +60,7 @@ def speaks(e: Examination) -> str:
             _refused(e, error)
             return ""
         soon = time.monotonic() - e.since < HANGS_UP_WITHIN
-        if e.connection.alive or not soon or not connect.carries(e.connection):
+        if e.connection.alive or not soon or not second_looks.carries(e.connection):
             raise
         _hung_up(e, error)
         return ""

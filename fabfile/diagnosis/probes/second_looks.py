@@ -1,0 +1,122 @@
+"""Looks at a host that lets nobody in: fresh connections without a login, one at a time.
+
+Each is made only where its answer decides something: many would make sshd think that it is attacked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import time
+from typing import Any
+
+import paramiko
+
+from ...remote import host_keys, raw_ssh
+from ...remote.connection import Connection
+from ...remote.raw_ssh import Greeting
+from ...remote.transport import Transport
+from ..rules.way_in import PADDING
+
+GREETS_WITHIN = 5.0  # seconds
+ASKED_WITHIN = 2.0  # seconds
+NOTICED_WITHIN = 1.5  # seconds until the end of a connection has come back
+BLOCK = 4096  # bytes
+SMALL_SEGMENT = 500  # bytes; passes wherever IPv4 does (RFC 791: 576 with headers)
+SMALL_WITHIN = 4.0  # seconds
+
+
+def dial(hop: Connection) -> Any:
+    """A socket to the host, or a channel through its jump host. Raises OSError, SSHException."""
+    timeout = hop.rules.connect_timeout
+    if isinstance(hop.gateway, Connection):
+        there, here = (hop.host, hop.port), ("127.0.0.1", 0)
+        return hop.gateway.transport.open_channel("direct-tcpip", there, here, timeout=timeout)
+    return socket.create_connection((hop.host, hop.port), timeout)
+
+
+def greeting(hop: Connection, *, offers: bool = False) -> Greeting:
+    """What one more connection is greeted with; with `offers`, the server's algorithms too."""
+    started = time.monotonic()
+    try:
+        sock = dial(hop)
+    except (OSError, paramiko.SSHException) as error:
+        told = error if isinstance(error, OSError) else OSError(errno.ECONNREFUSED, str(error))
+        return Greeting(told, b"", True, time.monotonic() - started, {})
+    try:
+        return raw_ssh.greeting(sock, min(GREETS_WITHIN, hop.rules.connect_timeout), offers=offers)
+    finally:
+        sock.close()
+
+
+def asked(hop: Connection) -> bytes:
+    """What a server that waits for us to speak first says to something that is no request of its own."""
+    with (
+        contextlib.suppress(OSError, EOFError, paramiko.SSHException),
+        contextlib.closing(dial(hop)) as sock,
+    ):
+        sock.settimeout(ASKED_WITHIN)
+        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return bytes(sock.recv(300))
+    return b""
+
+
+def has_route(hop: Connection) -> bool:
+    """Whether this machine's kernel knows where to send packets for it; none is sent."""
+    with contextlib.suppress(OSError):
+        family, _, _, _, address = socket.getaddrinfo(hop.host, int(hop.port), type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect(address)
+            return True
+    return False
+
+
+def carries(hop: Connection) -> bool:
+    """Whether a fresh connection, without a login, survives the keys and some padding."""
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        transport = Transport(dial(hop))
+        try:
+            transport.exchange_keys(hop.rules.connect_timeout)
+            for _ in range(PADDING // BLOCK):
+                transport.send_ignore(BLOCK)
+            until = time.monotonic() + NOTICED_WITHIN
+            while transport.is_active() and time.monotonic() < until:
+                time.sleep(0.05)
+            return bool(transport.is_active())
+        finally:
+            transport.close()
+    return False
+
+
+def key_shown(hop: Connection) -> str | None:
+    """The fingerprint of the host key that one more connection meets; None where there is none."""
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        transport = Transport(dial(hop))
+        try:
+            transport.exchange_keys(hop.rules.connect_timeout)
+            return host_keys.fingerprint(transport.shown)
+        finally:
+            transport.close()
+    return None
+
+
+def small_segments_greet(host: str, port: int) -> bool:
+    """Whether the server's algorithms, its first large packet, arrive in small packets."""
+    with contextlib.suppress(OSError), small_socket(host, port, SMALL_WITHIN) as sock:
+        return bool(raw_ssh.greeting(sock, SMALL_WITHIN, offers=True).offers)
+    return False
+
+
+def small_socket(host: str, port: int, timeout: float) -> socket.socket:
+    """A connected socket whose packets are small both ways (TCP's maximum segment size). Raises OSError."""
+    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT)
+        sock.settimeout(timeout)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,39 @@
+"""What takes too long."""
+
+from __future__ import annotations
+
+from ..case import Case
+from ..finding import Fix
+
+SLOW_LOGIN = 5.0  # seconds
+SLOW_AFTERWARDS = 3.0  # seconds from an accepted login to the first answer
+
+
+def login(case: Case, host: str, took: float, timeout: float) -> None:
+    """How long it took until a login was accepted."""
+    case.facts["login"] = f"{took:.2f} s"
+    if took >= SLOW_LOGIN:
+        why = (
+            f"{took:.1f} s from the first packet to the answer; ssh.connect_timeout is {timeout:g} s a stage"
+        )
+        _slow(case, host, took, why)
+
+
+def after_the_login(case: Case, host: str, took: float) -> None:
+    """How long the server was silent once it had accepted the login: PAM opens its session then."""
+    if took >= SLOW_AFTERWARDS:
+        why = (
+            f"the login was accepted, and then {took:.1f} s passed before the server answered anything: it "
+            "opened the session (PAM) meanwhile"
+        )
+        _slow(case, host, took, why)
+
+
+def _slow(case: Case, host: str, took: float, why: str) -> None:
+    case.warn(
+        "slow-login", f"Each connection costs {took:.0f} s: so long takes the login at {host}.", why,
+        "Something that the login runs through is slow: PAM (LDAP, a directory that does not answer), the "
+        "name of this machine's address (UseDNS), or the host is overloaded. Each reconnection pays it "
+        "again. Give it time:",
+        Fix("config.yaml", "ssh: {connect_timeout: 30}"), seconds=round(took, 2),
+    )  # fmt: skip
