@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from fabfile.demo.server import Server
-from tests.integration.cli import Barrier
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd, find_sshd
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd, find_sshd
+from tests.support.waiting import Barrier
 
 
 @pytest.fixture(scope="session", autouse=True)

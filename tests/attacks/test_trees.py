@@ -14,9 +14,11 @@ import pytest
 
 from fabfile import fleet
 from fabfile.events import Event, Note
-from tests.integration.helpers import Site, assert_same, give_all, good, target, tree, unavailable, write
-from tests.lab.place import account
-from tests.lab.sshd import Sshd
+from tests.support.accounts import account
+from tests.support.site import Site, give_all, good, target
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
+from tests.support.trees import assert_same, tree, write
 
 pytestmark = pytest.mark.timeout(120)
 STRATEGIES = ["cache", "previous"]

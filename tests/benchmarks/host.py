@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.lab.filesystems import image
-from tests.lab.sshd import Sshd
+from tests.support.filesystems import image
+from tests.support.sshd import Sshd
 
 ROOM = 24 << 30  # bytes; only what is written takes any
 DISK = "disk"

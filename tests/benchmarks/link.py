@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab.proxy import Proxy
+from tests.support.proxy import Proxy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.host import new_site
-from tests.lab.sshd import Sshd
+from tests.support.sshd import Sshd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAB = Path(sys.executable).parent / "fab"

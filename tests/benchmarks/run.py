@@ -27,7 +27,7 @@ from tests.benchmarks.host import DISK, host
 from tests.benchmarks.link import Link
 from tests.benchmarks.rivals import FAB, REPOSITORY, Capistrano, Rsync, Switchover, has_capistrano, timed
 from tests.benchmarks.sites import Site, settle
-from tests.lab.sshd import Sshd
+from tests.support.sshd import Sshd
 
 RTT = 0.05  # seconds, there and back
 FAR = 0.4  # the same where round trips are counted: longer than a host takes for an answer

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.helpers import PATIENT, Tools
-from tests.integration.cli import Project
-from tests.lab.sshd import Sshd
+from tests.faults.helpers import PATIENT
+from tests.support.programs import program, programs
+from tests.support.project import Project
+from tests.support.sshd import Sshd
 
 
 @pytest.fixture
@@ -31,23 +29,14 @@ def own_sshd(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
 
 
 @pytest.fixture(scope="session")
-def tools() -> Iterator[Tools]:
-    """A folder of programs for a host's PATH, at first those of this machine."""
-    folder = Path(tempfile.mkdtemp(prefix="switchover-tools-"))
-    folder.chmod(0o755)
-    yield Tools(folder)
-    with contextlib.suppress(OSError):
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def gated(tools: Tools, sshd_installed: None) -> Iterator[Sshd]:
+def gated(sshd_installed: None) -> Iterator[Sshd]:
     """A server whose cp waits at a cache as long as a file .gate beside that says how it is used: `place`, to
     put an upload in its place there, or `copy`.
     """
-    tools.write("cp", GATED_CP)
-    with Sshd(extra=f"SetEnv PATH={tools.folder}:/usr/bin:/bin") as server:
-        yield server
+    with programs() as tools:
+        program(tools, "cp", GATED_CP)
+        with Sshd(extra=f"SetEnv PATH={tools}:/usr/bin:/bin") as server:
+            yield server
 
 
 GATED_CP = """

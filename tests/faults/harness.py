@@ -31,7 +31,7 @@ from fabfile.events import Event, StepStarted
 from fabfile.fleet import Target, deploy
 from fabfile.settings import load
 from tests.faults.cutter import Cutter
-from tests.lab.sshd import Sshd, descendants, detached_from, end_processes
+from tests.support.sshd import Sshd, descendants, detached_from, end_processes
 
 CLIENT_LIMIT = 120  # seconds; a client that takes longer hangs, and that is the worst bug
 KEEPALIVE = {"interval": 0.4, "count": 3}

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import random
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -17,12 +13,12 @@ from typing import Any
 import fabric
 
 from fabfile import fleet
-from fabfile.errors import SwitchoverError
-from fabfile.events import Event, Note, StepFinished, StepStarted
 from fabfile.remote.host import Host, connect
 from fabfile.settings import Ssh, load
-from tests.integration.cli import Project, eventually
-from tests.lab.sshd import Sshd, descendants, end_processes, runs
+from tests.support.listening import Listener
+from tests.support.project import Project
+from tests.support.sshd import Sshd, descendants, end_processes, runs
+from tests.support.waiting import eventually
 
 CLIENT_LIMIT = 60.0  # seconds for a step of a client, or for its end
 
@@ -34,47 +30,12 @@ PATIENT: dict[str, Any] = {
 }
 
 
-class Tools:
-    """A folder for the head of a host's PATH."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, name: str, before: str) -> None:
-        """A program that runs the script `before`, and then becomes the real one of that name."""
-        real = shutil.which(name, path="/usr/bin:/bin")
-        assert real, f"this machine has no {name}"
-        made = self.folder / name
-        made.write_text(f'#!/bin/sh\n{before}\nexec {real} "$@"\n')
-        made.chmod(0o755)
-
-
 def host_of(server: Any, port: int | None = None, **rules: Any) -> Host:
     """The server as a Host, not yet connected."""
     chosen: dict[str, Any] = {**PATIENT, "host_keys": "off", **rules}
     address = f"{server.user}@{server.host}:{port or server.port}"
     how = {"connect_kwargs": {"key_filename": [str(server.identity)]}}
     return connect("host", address, Ssh(**chosen), fabric.Config(runtime_ssh_path="/dev/null"), **how)
-
-
-class Listener:
-    """Does something each time that one of these steps begins; keeps what was noted."""
-
-    def __init__(self, **when: Callable[[], object]) -> None:
-        self.when = when
-        self.begun: list[str] = []
-        self.finished: dict[str, str] = {}
-        self.notes: list[str] = []
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Note):
-            self.notes.append(event.text)
-        elif isinstance(event, StepFinished):
-            self.finished[event.step] = event.detail
-        elif isinstance(event, StepStarted):
-            self.begun.append(event.step)
-            if event.step in self.when:
-                self.when[event.step]()
 
 
 # -- a client that can be held and killed ----------------------------------------------------------------
@@ -179,15 +140,6 @@ def unfinished(project: Project) -> str:
     return found
 
 
-def nothing_is_left(project: Project) -> None:
-    """Nothing half done: no lock, no upload, no job, no record of a release that is not there."""
-    assert project.is_tidy()
-    assert not list((project.deploy_to / ".switchover/jobs").iterdir())
-    states = project.states()
-    assert not {"building", "ready"} & set(states.values()), states
-    assert set(project.released) == set(states)
-
-
 def processes(file: Path, count: int) -> list[int]:
     """The process ids in `file`, once there are so many."""
     eventually(lambda: file.exists() and len(file.read_text().split()) >= count, "the processes run")
@@ -199,14 +151,6 @@ def processes(file: Path, count: int) -> list[int]:
 def all_gone(pids: list[int]) -> None:
     """Wait for their end."""
     eventually(lambda: not any(runs(pid) for pid in pids), f"none of {pids} runs any more")
-
-
-def explained(error: SwitchoverError | None, *words: str) -> None:
-    """Each of these words is in what a person reads."""
-    assert error is not None
-    told = f"{error.what}\n{error.why}\n{error.hint}"
-    missing = [word for word in words if word not in told]
-    assert not missing, f"{missing} is not in:\n{told}"
 
 
 def sessions(server: Sshd) -> list[int]:
@@ -230,30 +174,3 @@ def _name(pid: int) -> str:
 
 
 # -- what only root can make -----------------------------------------------------------------------------
-
-
-def run(*command: str) -> str:
-    """A program of this machine that must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}"
-    return done.stdout
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own at `folder`."""
-    run("mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs", str(folder))
-    try:
-        yield folder
-    finally:
-        run("umount", "-l", str(folder))
-
-
-def fill(folder: Path, leave: int) -> None:
-    """Use up the file system's room but for `leave` bytes."""
-    free = os.statvfs(folder)
-    size = free.f_bavail * free.f_frsize - leave
-    with (folder / "ballast").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
-    left = os.statvfs(folder)
-    assert left.f_bavail * left.f_frsize <= leave, "the disk could not be filled"

@@ -10,9 +10,10 @@ from typing import Any
 
 from fabfile import fleet
 from tests.faults.harness import IN_PLACE, LOST, Case, Verdict
-from tests.faults.helpers import PATIENT, Listener, nothing_is_left
-from tests.integration.cli import Project
-from tests.lab.sshd import Sshd
+from tests.faults.helpers import PATIENT
+from tests.support.listening import Listener
+from tests.support.project import Project, nothing_is_left
+from tests.support.sshd import Sshd
 
 REFUSED_WITHIN = 20.0  # seconds, on a slow machine
 

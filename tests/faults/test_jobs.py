@@ -17,9 +17,9 @@ from fabfile.remote import jobs
 from fabfile.remote.host import Host
 from fabfile.remote.jobs import Jobs
 from tests.faults.helpers import all_gone, host_of, processes, sessions
-from tests.integration.cli import eventually
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd, end_processes
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd, end_processes
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(60)
 

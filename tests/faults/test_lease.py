@@ -21,20 +21,13 @@ from fabfile.remote.shell import Script
 from fabfile.site import lock
 from fabfile.site.layout import Layout
 from fabfile.site.lock import LEASE, Lock, Owner
-from tests.faults.helpers import (
-    PATIENT,
-    Listener,
-    explained,
-    host_of,
-    kill_sshd,
-    nothing_is_left,
-    record,
-    unfinished,
-)
+from tests.faults.helpers import PATIENT, host_of, kill_sshd, record, unfinished
 from tests.faults.racing import Race
-from tests.integration.cli import Barrier, Project, eventually, untouched
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd, detached_from
+from tests.support.listening import Listener, explained
+from tests.support.project import Project, nothing_is_left, untouched
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd, detached_from
+from tests.support.waiting import Barrier, eventually
 
 pytestmark = pytest.mark.timeout(90)
 

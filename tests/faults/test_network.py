@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from fabfile.remote import jobs, raw_ssh
-from tests.faults.helpers import PATIENT, Tools, host_of
-from tests.integration import cli
-from tests.integration.cli import Project
-from tests.integration.helpers import unavailable
-from tests.lab.network import Routed
-from tests.lab.sshd import Sshd
+from tests.faults.helpers import PATIENT, host_of
+from tests.support.fab import FAB
+from tests.support.network import Routed
+from tests.support.programs import program
+from tests.support.project import Project
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -27,15 +28,14 @@ SLOW_CP = 'case "$*" in */cache\\ *|*/cache/*) sleep {seconds} ;; esac'
 SLOW_FOLLOWER = "case $1 in 0.2) shift; set -- 13 ;; esac"
 
 
-def slow_tools(seconds: float, *, quiet: bool = False) -> Tools:
+def slow_tools(seconds: float, *, quiet: bool = False) -> Path:
+    """A folder for the head of a PATH."""
     folder = Path("/tmp") / f"switchover-slow-{os.getpid()}-{seconds:g}"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o755)
-    made = Tools(folder)
-    made.write("cp", SLOW_CP.format(seconds=seconds))
+    program(folder, "cp", SLOW_CP.format(seconds=seconds))
     if quiet:
-        made.write("sleep", SLOW_FOLLOWER)
-    return made
+        program(folder, "sleep", SLOW_FOLLOWER)
+    return folder
 
 
 # -- a server that drops who is idle ---------------------------------------------------------------------
@@ -48,7 +48,7 @@ def impatient(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
     extra = (
         "ChannelTimeout session:*=3s\nUnusedConnectionTimeout 3s\n"
         "ClientAliveInterval 1\nClientAliveCountMax 2\n"
-        f"SetEnv PATH={tools.folder}:/usr/bin:/bin"
+        f"SetEnv PATH={tools}:/usr/bin:/bin"
     )
     try:
         with contextlib.ExitStack() as stack:
@@ -60,7 +60,7 @@ def impatient(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
                 unavailable("this sshd knows no ChannelTimeout (OpenSSH 9.2 and later do)")
             yield server
     finally:
-        shutil.rmtree(tools.folder, ignore_errors=True)
+        shutil.rmtree(tools, ignore_errors=True)
 
 
 def test_a_server_that_drops_idle_clients_and_a_slow_copy(tmp_path: Path, impatient: Sshd) -> None:
@@ -87,7 +87,7 @@ def nat(clean_environment: None, sshd_installed: None, monkeypatch: pytest.Monke
     if missing := [name for name in ("ip", "nft", "sysctl") if not shutil.which(name)]:
         unavailable(f"not installed: {', '.join(missing)}")
     tools = slow_tools(12, quiet=True)
-    made = Routed(f"SetEnv PATH={tools.folder}:/usr/bin:/bin")
+    made = Routed(f"SetEnv PATH={tools}:/usr/bin:/bin")
     try:
         try:
             made.build()
@@ -96,14 +96,14 @@ def nat(clean_environment: None, sshd_installed: None, monkeypatch: pytest.Monke
         with made:
             fab = made.folder / "fab"
             fab.write_text(
-                f'#!/bin/sh\nexec ip netns exec {made.names["client"]} {sys.executable} {cli.FAB} "$@"\n'
+                f'#!/bin/sh\nexec ip netns exec {made.names["client"]} {sys.executable} {FAB} "$@"\n'
             )
             fab.chmod(0o755)
-            monkeypatch.setattr(cli, "FAB", fab)
+            monkeypatch.setattr("tests.support.fab.FAB", fab)
             yield made
     finally:
         made.tear_down()
-        shutil.rmtree(tools.folder, ignore_errors=True)
+        shutil.rmtree(tools, ignore_errors=True)
 
 
 def nat_project(folder: Path, nat: Routed, interval: float, count: int) -> Project:

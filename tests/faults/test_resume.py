@@ -11,20 +11,15 @@ import pytest
 
 from fabfile import fleet
 from fabfile.settings import load
-from tests.faults.helpers import (
-    LARGE,
-    PATIENT,
-    Client,
-    Listener,
-    nothing_is_left,
-    record,
-    unfinished,
-    write_big_source,
-)
-from tests.integration.cli import Barrier, Project, Running, eventually, untouched
-from tests.integration.helpers import assert_same, unavailable
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd, descendants, detached_from, end_processes
+from tests.faults.helpers import LARGE, PATIENT, Client, record, unfinished, write_big_source
+from tests.support.fab import Running
+from tests.support.listening import Listener
+from tests.support.project import Project, nothing_is_left, untouched
+from tests.support.proxy import Proxy
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd, descendants, detached_from, end_processes
+from tests.support.trees import assert_same
+from tests.support.waiting import Barrier, eventually
 
 pytestmark = pytest.mark.timeout(90)
 

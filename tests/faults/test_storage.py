@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.helpers import PATIENT, Client, Listener, explained, fill, nothing_is_left, run, small_disk
-from tests.integration.cli import Project, eventually, untouched
-from tests.integration.helpers import unavailable
-from tests.lab.sshd import Sshd
+from tests.faults.helpers import PATIENT, Client
+from tests.support.filesystems import fill, small_disk
+from tests.support.listening import Listener, explained
+from tests.support.network import run
+from tests.support.project import Project, nothing_is_left, untouched
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(90)
 

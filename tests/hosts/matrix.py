@@ -20,10 +20,12 @@ import fabric
 from fabfile import fleet
 from fabfile.events import Note
 from fabfile.settings import load
-from tests.integration.helpers import assert_same, write
-from tests.lab import servers
-from tests.lab.place import UploadTarget, account, tools
-from tests.lab.sshd import Sshd
+from tests.support import servers
+from tests.support.accounts import account
+from tests.support.examined import ExaminedHost
+from tests.support.programs import tools
+from tests.support.sshd import Sshd
+from tests.support.trees import assert_same, write
 
 SHELLS = {
     "bash": "/bin/bash", "dash": "/bin/dash", "zsh": "/bin/zsh", "mksh": "/bin/mksh", "ksh93": "/bin/ksh93",
@@ -64,12 +66,12 @@ class Row:
     """works: whether a deployment is to succeed, else it is refused, and soon."""
 
     name: str
-    make: Callable[[], AbstractContextManager[UploadTarget]]
+    make: Callable[[], AbstractContextManager[ExaminedHost]]
     works: bool = True
 
 
 @dataclass(frozen=True)
-class PathInfo:
+class RoundResult:
     """What became of it: the words of a refusal, "" where all was well; the notes that were told."""
 
     refused: str
@@ -83,24 +85,24 @@ def host(
     extra: str = "",
     sftp: str | None = "internal-sftp",
     **keys: object,
-) -> Iterator[UploadTarget]:
+) -> Iterator[ExaminedHost]:
     """An account with this login shell and start-up file on a server with these lines."""
     with account(shell) as user:
         if start_up:
             Path(f"/home/{user}/.bashrc").write_text(f"{start_up}\n")
         with Sshd(user=user, extra=extra, sftp=sftp) as server:
-            yield UploadTarget(server, deploy_to=server.new_dir(), **keys)
+            yield ExaminedHost(server, deploy_to=server.new_dir(), **keys)
 
 
 @contextlib.contextmanager
-def lacking(*programs: str) -> Iterator[UploadTarget]:
+def lacking(*programs: str) -> Iterator[ExaminedHost]:
     """A host without some programs."""
     with tools(without=programs) as folder, Sshd(extra=f"SetEnv PATH={folder}") as server:
-        yield UploadTarget(server, deploy_to=server.new_dir())
+        yield ExaminedHost(server, deploy_to=server.new_dir())
 
 
 @contextlib.contextmanager
-def busybox() -> Iterator[UploadTarget]:
+def busybox() -> Iterator[ExaminedHost]:
     """A host whose every program is BusyBox's."""
     with tools(without=tuple(path.name for path in Path("/usr/bin").iterdir())) as folder:
         (folder / "busybox").symlink_to(shutil.which("busybox") or "busybox")
@@ -108,17 +110,17 @@ def busybox() -> Iterator[UploadTarget]:
             with contextlib.suppress(FileExistsError):
                 (folder / name).symlink_to(folder / "busybox")
         with Sshd(extra=f"SetEnv PATH={folder}") as server:
-            yield UploadTarget(server, deploy_to=server.new_dir())
+            yield ExaminedHost(server, deploy_to=server.new_dir())
 
 
 @contextlib.contextmanager
-def dropbear(transfer: str) -> Iterator[UploadTarget]:
+def dropbear(transfer: str) -> Iterator[ExaminedHost]:
     """Dropbear, with OpenSSH's sftp-server."""
     # Its keys lie in the home of the account that all tests share.
     with Path("/run/lock/switchover-test-dropbear.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with servers.dropbear() as server, Sshd() as other:
-            yield UploadTarget(server, deploy_to=other.new_dir(), transfer=transfer)
+            yield ExaminedHost(server, deploy_to=other.new_dir(), transfer=transfer)
 
 
 def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
@@ -159,7 +161,7 @@ def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
     return made
 
 
-def round_on(place: UploadTarget, source: Path) -> PathInfo:
+def round_on(place: ExaminedHost, source: Path) -> RoundResult:
     """Deploy, change, deploy, roll back. Raises AssertionError where something is not as it should be."""
     notes: list[str] = []
     config = place.folder / "config.yaml"
@@ -180,7 +182,7 @@ def round_on(place: UploadTarget, source: Path) -> PathInfo:
     first = call(fleet.deploy, source={"path": str(source)})
     if not first.ok:
         assert first.error
-        return PathInfo(f"{first.error.what} {first.error.why}", tuple(notes))
+        return RoundResult(f"{first.error.what} {first.error.why}", tuple(notes))
     assert_same(source, current.resolve())
     write(source, {"a": "changed", "new": "1"})
     second = call(fleet.deploy, source={"path": str(source)}, hooks={"before_switch": [hook]})
@@ -194,7 +196,7 @@ def round_on(place: UploadTarget, source: Path) -> PathInfo:
     assert (current / "a").read_text() == "1"
     outcome, holdings = call(fleet.unlock)  # type: ignore[misc]
     assert outcome.ok and not holdings[0].held, "the lock is still held"
-    return PathInfo("", tuple(dict.fromkeys(notes)))
+    return RoundResult("", tuple(dict.fromkeys(notes)))
 
 
 def sample(every: Sequence[Row]) -> list[Row]:

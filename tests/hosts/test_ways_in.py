@@ -14,7 +14,7 @@ import pytest
 from fabfile.errors import SwitchoverError
 from fabfile.remote.host import connect
 from fabfile.settings import Ssh
-from tests.lab.sshd import Sshd
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -10,19 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.cli import (
-    ERROR_KEYS,
-    HOST_KEYS,
-    RELEASE_ID,
-    Barrier,
-    Project,
-    Site,
-    eventually,
-    snapshot,
-    untouched,
-)
-from tests.integration.helpers import unavailable
-from tests.lab.sshd import Sshd
+from tests.support.fab import ERROR_KEYS, HOST_KEYS, RELEASE_ID
+from tests.support.project import Project, snapshot, untouched
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
+from tests.support.waiting import Barrier, eventually
+from tests.support.web import HealthPage
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -256,7 +249,7 @@ def test_from_scratch_rules_out_what_the_cache_has_become(project: Project) -> N
 
 
 def test_hooks_and_health_in_a_deployment_that_works(project: Project) -> None:
-    with Site(503, 503, 200) as site:
+    with HealthPage(503, 503, 200) as site:
         project.configure(
             application="shop",
             hooks={
@@ -284,7 +277,7 @@ def test_hooks_and_health_in_a_deployment_that_works(project: Project) -> None:
 
 
 def test_skip_health(project: Project) -> None:
-    with Site(500) as site:
+    with HealthPage(500) as site:
         project.configure(health={"url": site.url, "timeout": 1})
         project.fab("deploy", "--skip-health")
         assert project.live and site.asked == 0

@@ -20,10 +20,11 @@ from fabfile.events import Event, Note, Progress, StepStarted
 from fabfile.remote.files import SftpFiles, ShellFiles
 from fabfile.remote.host import Host, connect
 from fabfile.settings import Ssh
-from tests.integration.cli import Barrier, Project, eventually, untouched
-from tests.integration.helpers import unavailable
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd
+from tests.support.project import Project, untouched
+from tests.support.proxy import Proxy
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
+from tests.support.waiting import Barrier, eventually
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from fabfile.diagnosis.finding import CATALOGUE
-from tests.integration.cli import ERROR_KEYS, Project
-from tests.integration.helpers import unavailable
-from tests.lab.hosts import IsolatedHosts
-from tests.lab.sshd import Sshd
+from tests.support.fab import ERROR_KEYS
+from tests.support.hosts import IsolatedHosts
+from tests.support.project import Project
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from fabfile.site.lock import LOST
-from tests.integration.cli import Done, Project, Service, untouched
-from tests.lab.place import tools
-from tests.lab.sshd import Sshd
+from tests.support.fab import Done
+from tests.support.programs import tools
+from tests.support.project import Project, untouched
+from tests.support.sshd import Sshd
+from tests.support.web import Service
 
 
 @pytest.fixture

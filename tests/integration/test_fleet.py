@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import Barrier, Done, Project, Site, UploadTarget, untouched
-from tests.lab.hosts import IsolatedHosts
+from tests.support.fab import Done
+from tests.support.hosts import IsolatedHosts
+from tests.support.project import DeployedSite, Project, untouched
+from tests.support.waiting import Barrier
+from tests.support.web import HealthPage
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -33,7 +36,7 @@ class Fleet:
         self.hosts = hosts
         name = folder.name  # a deploy_to that no other test has
         self.project = Project(folder, hosts.hosts[0], hosts.common / name)
-        self.places = [UploadTarget(host.site / name) for host in hosts.hosts]
+        self.places = [DeployedSite(host.site / name) for host in hosts.hosts]
 
     def fab(self, *args: str, code: int = 0, among: slice = slice(None)) -> Done:
         return self.project.fab(*args, code=code, hosts=self.addresses(among))
@@ -62,7 +65,7 @@ class Fleet:
         return stack
 
 
-def assert_tidy(place: UploadTarget) -> None:
+def assert_tidy(place: DeployedSite) -> None:
     assert place.is_tidy()
 
 
@@ -176,7 +179,7 @@ def test_one_that_fails_after_the_switch_takes_all_back(fleet: Fleet) -> None:
 
 
 def test_one_that_is_not_healthy_on_the_first_deployment_leaves_none_live(fleet: Fleet) -> None:
-    with Site(200, 200, 503) as site:
+    with HealthPage(200, 200, 503) as site:
         fleet.project.configure(health={"url": site.url, "timeout": 1})
         fleet.fab("deploy", code=3).says("is not healthy", "last: 503", "switched back everywhere")
     assert not any(os.path.lexists(place.current) for place in fleet.places)

@@ -17,10 +17,11 @@ from fabfile.events import Event, Note
 from fabfile.remote import sftp_files, sftp_requests
 from fabfile.remote.host import Host, connect
 from fabfile.settings import Ssh
-from tests.integration.helpers import Site, assert_same, ssh_rules, target, write
-from tests.lab.sshd import Sshd
+from tests.support.site import Site, ssh_rules, target
+from tests.support.sshd import Sshd
+from tests.support.trees import assert_same, write
 
-SCRIPT = Path(__file__).parents[1] / "lab/lying_sftp.py"
+SCRIPT = Path(__file__).parents[1] / "support/lying_sftp.py"
 
 
 class Liar:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.helpers import Site, write
-from tests.lab.sshd import Sshd
+from tests.support.site import Site
+from tests.support.sshd import Sshd
+from tests.support.trees import write
 
 FILES = ["a.txt", "b.txt", "deep/er/c.txt"]
 DEPLOYMENTS = 50  # by each strategy

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from tests.integration.helpers import Site, assert_same, assert_tidy, tree
-from tests.lab.sshd import Sshd
+from tests.support.site import Site, assert_tidy
+from tests.support.sshd import Sshd
+from tests.support.trees import assert_same, tree
 
 # A tree: for each name a file (content, mode), a link (its target) or a directory (mode, what is in it).
 File = tuple[bytes, int]

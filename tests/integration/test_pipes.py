@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import FAB, REPOSITORY, TIMEOUT, TRACEBACK, Project, eventually
-from tests.lab.sshd import Sshd
+from tests.support.fab import FAB, REPOSITORY, TIMEOUT, TRACEBACK
+from tests.support.project import Project
+from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.promise("pipes")]
 

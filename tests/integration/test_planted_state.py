@@ -16,8 +16,10 @@ from fabfile.commands.deployment import Options
 from fabfile.errors import HostNotReady, Locked, NoSuchRelease
 from fabfile.site import lock
 from fabfile.site.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record
-from tests.integration.helpers import Site, Tree, assert_same, give_all, target, tree, unavailable, write
-from tests.lab.sshd import Sshd
+from tests.support.site import Site, give_all, target
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
+from tests.support.trees import Tree, assert_same, tree, write
 
 OLD = "20200101000000"
 RECORD = Record(OLD, GOOD, "abc", "2020-01-01T00:00:00+00:00", "me@here", 5, "cache", before="releases/x")

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.integration.cli import REPOSITORY, Running
-from tests.lab.sshd import Sshd
+from tests.support.fab import REPOSITORY, Running
+from tests.support.sshd import Sshd
 
 README = (REPOSITORY / "README.md").read_text()
 SET_UP = "python3 -m pip install -qUt .uv uv && .uv/bin/uv run "

@@ -12,10 +12,9 @@ import pytest
 
 from fabfile.commands.deployment import Options
 from fabfile.events import Event, Note
-from tests.faults.helpers import nothing_is_left
-from tests.integration.cli import Project, snapshot, untouched
-from tests.integration.helpers import assert_same
-from tests.lab.sshd import Sshd
+from tests.support.project import Project, nothing_is_left, snapshot, untouched
+from tests.support.sshd import Sshd
+from tests.support.trees import assert_same
 
 
 @pytest.fixture

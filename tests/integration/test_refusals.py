@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import Barrier, Done, Project, Site, eventually, snapshot, untouched
-from tests.integration.helpers import unavailable
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd
+from tests.support.fab import Done
+from tests.support.project import Project, snapshot, untouched
+from tests.support.proxy import Proxy
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
+from tests.support.waiting import Barrier, eventually
+from tests.support.web import HealthPage
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -329,7 +332,7 @@ def test_a_rollback_whose_hook_fails_goes_back_to_where_it_was(project: Project)
 
 def test_a_health_check_that_fails(project: Project) -> None:
     first = project.deployed()
-    with Site(503) as site:
+    with HealthPage(503) as site:
         project.configure(health={"url": site.url, "timeout": 1})
         done = project.fab("deploy", "--json", code=3)
         assert site.asked >= 1
@@ -428,7 +431,7 @@ def test_a_wrong_key_is_refused_once(project: Project) -> None:
 
 
 def run_without_identity(project: Project, *args: str, code: int) -> Done:
-    from tests.integration.cli import Running
+    from tests.support.fab import Running
 
     return Running(["-S", str(project.ssh_config), *args], project.folder, project.environment).finish(code)
 

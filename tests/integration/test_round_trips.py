@@ -11,9 +11,9 @@ import pytest
 from fabfile import fleet
 from fabfile.events import Event, StepFinished
 from fabfile.settings import load
-from tests.integration.cli import Project
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd
+from tests.support.project import Project
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd
 
 DELAY = 0.2  # seconds one way: much longer than either side needs for an answer
 FILES = 1000

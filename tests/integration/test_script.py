@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import REPOSITORY, TIMEOUT, TRACEBACK, Project, Site, untouched
-from tests.lab.sshd import Sshd
+from tests.support.fab import REPOSITORY, TIMEOUT, TRACEBACK
+from tests.support.project import Project, untouched
+from tests.support.sshd import Sshd
+from tests.support.web import HealthPage
 
 pytestmark = pytest.mark.timeout(90)
 SCRIPT = REPOSITORY / "examples/deploy_script.py"
@@ -44,7 +46,7 @@ def test_the_script_deploys(project: Project) -> None:
 
 def test_the_script_takes_back_what_does_not_answer_as_it_should(project: Project) -> None:
     first = project.deployed()
-    with Site(200) as site:  # whose page is empty
+    with HealthPage(200) as site:  # whose page is empty
         said = run(project, site.url)
     assert project.live == first and said == f"127.0.0.1 {first} live\n"
     assert len(project.released) == 2

@@ -19,8 +19,8 @@ import paramiko
 import pytest
 
 from fabfile.demo.server import Server
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd, runs
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd, runs
 
 AnyServer = Server | Sshd
 TIMEOUT = 20.0

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from fabfile.interruption import APART
-from tests.integration.cli import Barrier, Project, Running, eventually, untouched
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd, runs
-from tests.support.local import program
+from tests.support.fab import Running
+from tests.support.programs import program
+from tests.support.project import Project, untouched
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd, runs
+from tests.support.waiting import Barrier, eventually
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.promise("signals")]
 

@@ -22,9 +22,10 @@ import pytest
 
 from fabfile.site.lock import me
 from fabfile.site.records import GOOD, Record
-from tests.integration.cli import FAB, REPOSITORY, TIMEOUT, TRACEBACK, Project, write_owned
-from tests.lab.sshd import Sshd
-from tests.support.local import program
+from tests.support.fab import FAB, REPOSITORY, TIMEOUT, TRACEBACK
+from tests.support.programs import program
+from tests.support.project import Project, write_owned
+from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.promise("terminal")]
 
@@ -167,7 +168,7 @@ def lying(tmp_path: Path, clean_environment: None, sshd_installed: None) -> Iter
     """A project on a server whose SFTP opens nothing, and says so in such words."""
     place = Path(f"/tmp/switchover-liar-{os.getpid()}")
     place.mkdir()
-    shutil.copy(REPOSITORY / "tests/lab/lying_sftp.py", place)
+    shutil.copy(REPOSITORY / "tests/support/lying_sftp.py", place)
     (place / "lie").write_text(f"refuses: {EVIL}")
     place.chmod(0o755)
     try:

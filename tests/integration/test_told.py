@@ -12,10 +12,11 @@ import pytest
 
 from fabfile.remote.files import Space
 from fabfile.site import state
-from tests.faults.helpers import Listener, explained
-from tests.integration.cli import Project, Site, untouched
-from tests.lab.sshd import Sshd
-from tests.support.local import program
+from tests.support.listening import Listener, explained
+from tests.support.programs import program
+from tests.support.project import Project, untouched
+from tests.support.sshd import Sshd
+from tests.support.web import HealthPage
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -222,12 +223,12 @@ def test_a_rollback_to_a_release_with_missing_files_is_refused(project: Project)
 def test_a_rollback_checks_the_health_of_what_it_goes_back_to(project: Project) -> None:
     first = project.deployed()
     second = project.deployed()
-    with Site(503) as site:
+    with HealthPage(503) as site:
         project.configure(health={"url": site.url, "timeout": 1})
         project.fab("rollback", code=3).says("is not healthy")
         assert site.asked
     assert project.live == second and project.states() == {first: "good", second: "live"}
-    with Site(200) as site:
+    with HealthPage(200) as site:
         project.configure(health={"url": site.url, "timeout": 1})
         project.fab("rollback")
         assert site.asked

@@ -21,21 +21,11 @@ from fabfile.demo.server import Server
 from fabfile.errors import HostNotReady, SourceError
 from fabfile.fleet import Target
 from fabfile.site.layout import sort_key
-from tests.integration.helpers import (
-    Releases,
-    Site,
-    Tree,
-    assert_same,
-    assert_tidy,
-    fetch_django,
-    fixed_tree,
-    give_all,
-    target,
-    tree,
-    unavailable,
-    write,
-)
-from tests.lab.sshd import Sshd
+from tests.support.django import Releases, fetch_django
+from tests.support.site import Site, assert_tidy, give_all, target
+from tests.support.skipping import unavailable
+from tests.support.sshd import Sshd
+from tests.support.trees import Tree, assert_same, fixed_tree, tree, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STRATEGIES = ["cache", "previous"]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import Done, Project, untouched
-from tests.lab.sshd import Sshd
+from tests.support.fab import Done
+from tests.support.project import Project, untouched
+from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(90)
 

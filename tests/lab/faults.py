@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fabfile.site.lock import LEASE
-from tests.lab import filesystems, network, servers
-from tests.lab.hosts import IsolatedHosts
-from tests.lab.place import UploadTarget, account, tools, wrapper
-from tests.lab.sshd import Sshd
 from tests.lab.sshd10 import Sshd10
+from tests.support import filesystems, network, servers
+from tests.support.accounts import account
+from tests.support.examined import ExaminedHost
+from tests.support.hosts import IsolatedHosts
+from tests.support.programs import tools, wrapper
+from tests.support.sshd import Sshd
 
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 IDLE = 3  # seconds after which the impatient servers and networks of this lab hang up
@@ -36,7 +38,7 @@ class Fault:
 
     name: str
     expects: str
-    make: Callable[[], AbstractContextManager[UploadTarget]]
+    make: Callable[[], AbstractContextManager[ExaminedHost]]
     mends: bool
     deep: float | None
     programs: tuple[str, ...]
@@ -61,10 +63,10 @@ def fault(
     deep: float | None = None,
     programs: tuple[str, ...] = (),
     slow: bool = False,
-) -> Callable[[Callable[[], Iterator[UploadTarget]]], Callable[[], Iterator[UploadTarget]]]:
+) -> Callable[[Callable[[], Iterator[ExaminedHost]]], Callable[[], Iterator[ExaminedHost]]]:
     """Adds a generator that yields the Place to FAULTS."""
 
-    def declare(make: Callable[[], Iterator[UploadTarget]]) -> Callable[[], Iterator[UploadTarget]]:
+    def declare(make: Callable[[], Iterator[ExaminedHost]]) -> Callable[[], Iterator[ExaminedHost]]:
         name = make.__name__.replace("_", " ")
         FAULTS.append(Fault(name, expects, contextlib.contextmanager(make), mends, deep, programs, slow))
         return make
@@ -72,65 +74,65 @@ def fault(
     return declare
 
 
-def sshd(extra: str = "", **how: object) -> Iterator[UploadTarget]:
+def sshd(extra: str = "", **how: object) -> Iterator[ExaminedHost]:
     """A server with these lines, and a site on it."""
     with Sshd(extra=extra, **how) as server:  # type: ignore[arg-type]
-        yield UploadTarget(server, deploy_to=server.new_dir())
+        yield ExaminedHost(server, deploy_to=server.new_dir())
 
 
 # -- connect: what is wrong lies elsewhere than in a line of the server's, so nothing is mended ----------
 
 
 @fault("dns", mends=False)
-def a_name_that_does_not_resolve() -> Iterator[UploadTarget]:
-    yield UploadTarget(host="no-such-host.invalid", port=22, user="deploy")
+def a_name_that_does_not_resolve() -> Iterator[ExaminedHost]:
+    yield ExaminedHost(host="no-such-host.invalid", port=22, user="deploy")
 
 
 @fault("tcp-refused", mends=False)
-def a_port_where_nobody_listens() -> Iterator[UploadTarget]:
-    yield UploadTarget(port=servers.free_port(), user="deploy")
+def a_port_where_nobody_listens() -> Iterator[ExaminedHost]:
+    yield ExaminedHost(port=servers.free_port(), user="deploy")
 
 
 @fault("tcp-filtered", mends=False, programs=("ip", "nft"))
-def a_firewall_that_swallows() -> Iterator[UploadTarget]:
+def a_firewall_that_swallows() -> Iterator[ExaminedHost]:
     with network.routed(network.FILTERING) as server:
-        yield UploadTarget(server, namespace=server.client, ssh={"connect_timeout": 2})
+        yield ExaminedHost(server, namespace=server.client, ssh={"connect_timeout": 2})
 
 
 @fault("host-unreachable", mends=False, programs=("ip", "nft"))
-def a_host_that_is_down() -> Iterator[UploadTarget]:
+def a_host_that_is_down() -> Iterator[ExaminedHost]:
     with network.routed(network.OPEN) as server:
-        yield UploadTarget(server, host="10.99.2.77", namespace=server.client, ssh={"connect_timeout": 8})
+        yield ExaminedHost(server, host="10.99.2.77", namespace=server.client, ssh={"connect_timeout": 8})
 
 
 @fault("not-ssh", mends=False)
-def another_service_on_the_port() -> Iterator[UploadTarget]:
+def another_service_on_the_port() -> Iterator[ExaminedHost]:
     with servers.speaks(b"220 ftp ready\r\n") as port:
-        yield UploadTarget(port=port, user="deploy", ssh={"connect_timeout": 2})
+        yield ExaminedHost(port=port, user="deploy", ssh={"connect_timeout": 2})
 
 
 @fault("banner-silent", mends=False)
-def a_server_that_says_nothing() -> Iterator[UploadTarget]:
+def a_server_that_says_nothing() -> Iterator[ExaminedHost]:
     with servers.speaks(b"") as port:
-        yield UploadTarget(port=port, user="deploy", ssh={"connect_timeout": 2})
+        yield ExaminedHost(port=port, user="deploy", ssh={"connect_timeout": 2})
 
 
 @fault("banner-refused", mends=False)
-def a_server_that_hangs_up() -> Iterator[UploadTarget]:
+def a_server_that_hangs_up() -> Iterator[ExaminedHost]:
     with servers.speaks(b"", hang_up=True) as port:
-        yield UploadTarget(port=port, user="deploy")
+        yield ExaminedHost(port=port, user="deploy")
 
 
 @fault("banner-refused", mends=False)
-def a_penalty_for_our_address() -> Iterator[UploadTarget]:
+def a_penalty_for_our_address() -> Iterator[ExaminedHost]:
     with servers.speaks(b"Not allowed at this time\r\n", hang_up=True) as port:
-        yield UploadTarget(port=port, user="deploy")
+        yield ExaminedHost(port=port, user="deploy")
 
 
 @fault("banner-refused")
-def too_many_logins_under_way() -> Iterator[UploadTarget]:
+def too_many_logins_under_way() -> Iterator[ExaminedHost]:
     with Sshd(extra="MaxStartups 1") as server, contextlib.ExitStack() as stack:
-        place = UploadTarget(server)
+        place = ExaminedHost(server)
         stack.callback(place.close)
         # The connection that saw the server start may still count: ours has to be the one that is greeted.
         deadline = time.monotonic() + 10
@@ -142,92 +144,92 @@ def too_many_logins_under_way() -> Iterator[UploadTarget]:
 
 
 @fault("kex-mismatch")
-def algorithms_of_another_age() -> Iterator[UploadTarget]:
+def algorithms_of_another_age() -> Iterator[ExaminedHost]:
     yield from sshd("KexAlgorithms diffie-hellman-group14-sha1")
 
 
 @fault("hostkey-changed")
-def another_host_key() -> Iterator[UploadTarget]:
+def another_host_key() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        place = UploadTarget(server)
+        place = ExaminedHost(server)
         shutil.copy(server.known_hosts, place.folder / "known_hosts")
         server.rekey()
         yield place
 
 
 @fault("hostkey-unknown")
-def an_unknown_host_key() -> Iterator[UploadTarget]:
+def an_unknown_host_key() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        yield UploadTarget(server, ssh={"host_keys": "strict"})
+        yield ExaminedHost(server, ssh={"host_keys": "strict"})
 
 
 @fault("auth-failed", mends=False)  # its advice, ssh-copy-id, needs another way in
-def a_key_that_is_not_authorized() -> Iterator[UploadTarget]:
+def a_key_that_is_not_authorized() -> Iterator[ExaminedHost]:
     with Sshd() as server, Sshd() as other:
-        yield UploadTarget(server, identity=other.identity)
+        yield ExaminedHost(server, identity=other.identity)
 
 
 @fault("auth-too-many")
-def more_keys_than_the_server_takes() -> Iterator[UploadTarget]:
+def more_keys_than_the_server_takes() -> Iterator[ExaminedHost]:
     with Sshd(extra="MaxAuthTries 2") as server:
         home = server.new_dir("home-")
         (home / ".ssh").mkdir(mode=0o700)
         for kind in ("rsa", "ecdsa"):
             network.run("ssh-keygen", "-q", "-t", kind, "-N", "", "-f", f"{home}/.ssh/id_{kind}")
         shutil.copy(server.identity, home / ".ssh/id_ed25519")
-        yield UploadTarget(server, home=home)
+        yield ExaminedHost(server, home=home)
 
 
 @fault("account")
-def an_account_that_has_expired() -> Iterator[UploadTarget]:
+def an_account_that_has_expired() -> Iterator[ExaminedHost]:
     with account() as user, Sshd(extra="UsePAM yes", user=user) as server:
         network.run("chage", "-E", "1", user)
-        yield UploadTarget(server)
+        yield ExaminedHost(server)
 
 
 @fault("account", mends=False)  # the client can't know the directory
-def a_chroot_of_the_wrong_owner() -> Iterator[UploadTarget]:
+def a_chroot_of_the_wrong_owner() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         folder = server.new_dir("chroot-")
         server.change(f"ChrootDirectory {folder}")
-        yield UploadTarget(server)
+        yield ExaminedHost(server)
 
 
 # -- shell -----------------------------------------------------------------------------------------------
 
 
 @fault("shell-restricted")
-def a_restricted_shell() -> Iterator[UploadTarget]:
+def a_restricted_shell() -> Iterator[ExaminedHost]:
     with account("/bin/rbash") as user:
         yield from sshd(user=user)
 
 
 @fault("shell-restricted")
-def an_account_without_a_shell() -> Iterator[UploadTarget]:
+def an_account_without_a_shell() -> Iterator[ExaminedHost]:
     with account("/usr/sbin/nologin") as user:
         yield from sshd(user=user)
 
 
 @fault("shell-restricted")
-def a_shell_that_only_says_no() -> Iterator[UploadTarget]:
+def a_shell_that_only_says_no() -> Iterator[ExaminedHost]:
     with account("/bin/false") as user:
         yield from sshd(user=user)
 
 
 @fault("shell-forced")
-def a_forced_command() -> Iterator[UploadTarget]:
+def a_forced_command() -> Iterator[ExaminedHost]:
     yield from sshd("ForceCommand echo hi")
 
 
 @fault("shell-noise")
-def a_shell_that_prints() -> Iterator[UploadTarget]:
+def a_shell_that_prints() -> Iterator[ExaminedHost]:
     with account() as user:
         _noisy(user)
         yield from sshd(user=user)
 
 
 @fault("shell-noise")
-def a_shell_that_prints_into_sftp() -> Iterator[UploadTarget]:
+def a_shell_that_prints_into_sftp() -> Iterator[ExaminedHost]:
     with account() as user:
         _noisy(user)
         yield from sshd(user=user, sftp=SFTP_SERVER)
@@ -238,7 +240,7 @@ def _noisy(user: str) -> None:
 
 
 @fault("home-missing")
-def no_home_directory() -> Iterator[UploadTarget]:
+def no_home_directory() -> Iterator[ExaminedHost]:
     with account(home=False) as user:
         yield from sshd(user=user)
 
@@ -247,55 +249,55 @@ def no_home_directory() -> Iterator[UploadTarget]:
 
 
 @fault("sftp-missing")
-def no_sftp() -> Iterator[UploadTarget]:
+def no_sftp() -> Iterator[ExaminedHost]:
     yield from sshd(sftp=None)
 
 
 @fault("sftp-broken")
-def an_sftp_server_that_is_not_there() -> Iterator[UploadTarget]:
+def an_sftp_server_that_is_not_there() -> Iterator[ExaminedHost]:
     yield from sshd(sftp="/usr/lib/no-such-server")
 
 
 @fault("sftp-broken")
-def an_sftp_server_that_talks_nonsense() -> Iterator[UploadTarget]:
+def an_sftp_server_that_talks_nonsense() -> Iterator[ExaminedHost]:
     with wrapper("#!/bin/sh\necho Good morning, this is not SFTP\ncat >/dev/null\n") as program:
         yield from sshd(sftp=str(program))
 
 
 @fault("sftp-broken")
-def an_sftp_server_that_is_silent() -> Iterator[UploadTarget]:
+def an_sftp_server_that_is_silent() -> Iterator[ExaminedHost]:
     with wrapper("#!/bin/sh\nexec cat >/dev/null\n") as program:
         yield from sshd(sftp=str(program))
 
 
 @fault("sftp-only")
-def an_account_for_sftp_only() -> Iterator[UploadTarget]:
+def an_account_for_sftp_only() -> Iterator[ExaminedHost]:
     yield from sshd("ForceCommand internal-sftp")
 
 
 @fault("sftp-only", mends=False, programs=("proftpd",))  # that server has no shell to give
-def a_server_for_sftp_only() -> Iterator[UploadTarget]:
+def a_server_for_sftp_only() -> Iterator[ExaminedHost]:
     with servers.proftpd() as server:
-        yield UploadTarget(server)
+        yield ExaminedHost(server)
 
 
 @fault("sftp-readonly")
-def sftp_that_only_reads() -> Iterator[UploadTarget]:
+def sftp_that_only_reads() -> Iterator[ExaminedHost]:
     yield from sshd(sftp=f"{SFTP_SERVER} -R")
 
 
 @fault("sftp-denied")
-def sftp_that_tells_no_attributes() -> Iterator[UploadTarget]:
+def sftp_that_tells_no_attributes() -> Iterator[ExaminedHost]:
     yield from sshd(sftp=f"{SFTP_SERVER} -P stat,lstat")
 
 
 @fault("sftp-denied")
-def sftp_that_resolves_no_paths() -> Iterator[UploadTarget]:
+def sftp_that_resolves_no_paths() -> Iterator[ExaminedHost]:
     yield from sshd(sftp=f"{SFTP_SERVER} -P realpath")
 
 
 @fault("sftp-slow")
-def sftp_with_a_limited_rate() -> Iterator[UploadTarget]:
+def sftp_with_a_limited_rate() -> Iterator[ExaminedHost]:
     relay = Path(__file__).with_name("slow_sftp.py").read_text()
     with wrapper(relay) as program:
         yield from sshd(sftp=str(program))
@@ -305,17 +307,17 @@ def sftp_with_a_limited_rate() -> Iterator[UploadTarget]:
 
 
 @fault("view-split", programs=("unshare",))
-def two_trees() -> Iterator[UploadTarget]:
+def two_trees() -> Iterator[ExaminedHost]:
     with Sshd(user="root") as server:
         site, other = server.new_dir(), server.new_dir("other-")
         script = f"mount --bind {other} {server.root} && exec {SFTP_SERVER}"
         with wrapper(f"#!/bin/sh\nexec unshare -m --propagation private sh -c '{script}'\n") as program:
             server.change(f"Subsystem sftp {program}")
-            yield UploadTarget(server, deploy_to=site)
+            yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("view-chroot", programs=("unshare",))
-def sftp_in_a_chroot() -> Iterator[UploadTarget]:
+def sftp_in_a_chroot() -> Iterator[ExaminedHost]:
     with Sshd(user="root") as server:
         site, system = server.new_dir(), ("usr", "lib", "lib64", "dev", "etc")
         for name in system:
@@ -324,11 +326,11 @@ def sftp_in_a_chroot() -> Iterator[UploadTarget]:
         script = f"{binds} && exec chroot {server.root} {SFTP_SERVER}"
         with wrapper(f"#!/bin/sh\nexec unshare -m --propagation private sh -c '{script}'\n") as program:
             server.change(f"Subsystem sftp {program}")
-            yield UploadTarget(server, deploy_to=site)
+            yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("server-varies", mends=False, programs=("haproxy",))  # the cure is to name each server
-def two_servers_behind_one_name() -> Iterator[UploadTarget]:
+def two_servers_behind_one_name() -> Iterator[ExaminedHost]:
     with IsolatedHosts(2) as pair, servers.haproxy([host.port for host in pair.hosts]) as port:
         one, two = pair.hosts
         for end in ("", ".pub"):
@@ -337,72 +339,72 @@ def two_servers_behind_one_name() -> Iterator[UploadTarget]:
         two.start()
         for host in pair.hosts:
             host.give(host.site)
-        yield UploadTarget(one, port=port, deploy_to=pair.common, identity=pair.identity)
+        yield ExaminedHost(one, port=port, deploy_to=pair.common, identity=pair.identity)
 
 
 @fault("server-varies", mends=False, programs=("haproxy",))
-def two_servers_with_keys_of_their_own() -> Iterator[UploadTarget]:
+def two_servers_with_keys_of_their_own() -> Iterator[ExaminedHost]:
     with IsolatedHosts(2) as pair, servers.haproxy([host.port for host in pair.hosts]) as port:
-        yield UploadTarget(pair.hosts[0], port=port, deploy_to=pair.common, identity=pair.identity)
+        yield ExaminedHost(pair.hosts[0], port=port, deploy_to=pair.common, identity=pair.identity)
 
 
 # -- limits and idleness ---------------------------------------------------------------------------------
 
 
 @fault("max-sessions")
-def one_session_at_a_time() -> Iterator[UploadTarget]:
+def one_session_at_a_time() -> Iterator[ExaminedHost]:
     yield from sshd("MaxSessions 1")
 
 
 @fault("peer-lossy", mends=False, slow=True, programs=("ip", "nft"))
-def a_network_that_loses() -> Iterator[UploadTarget]:
+def a_network_that_loses() -> Iterator[ExaminedHost]:
     with network.routed(network.LOSSY) as server:
-        yield UploadTarget(server, deploy_to=server.new_dir(), namespace=server.client)
+        yield ExaminedHost(server, deploy_to=server.new_dir(), namespace=server.client)
 
 
 @fault("idle-channel")
-def idle_channels_are_closed_say_the_settings() -> Iterator[UploadTarget]:
+def idle_channels_are_closed_say_the_settings() -> Iterator[ExaminedHost]:
     yield from sshd(f"ChannelTimeout session:*={IDLE}s")
 
 
 @fault("idle-channel", deep=WATCH, slow=True)
-def idle_channels_are_closed() -> Iterator[UploadTarget]:
+def idle_channels_are_closed() -> Iterator[ExaminedHost]:
     yield from sshd(f"ChannelTimeout session:*={IDLE}s")
 
 
 @fault("idle-server", deep=WATCH, slow=True)
-def connections_without_a_session_are_dropped() -> Iterator[UploadTarget]:
+def connections_without_a_session_are_dropped() -> Iterator[ExaminedHost]:
     yield from sshd(f"UnusedConnectionTimeout {IDLE}s")
 
 
 @fault("idle-balancer", deep=WATCH, programs=("haproxy",))
-def a_load_balancer_that_hangs_up() -> Iterator[UploadTarget]:
+def a_load_balancer_that_hangs_up() -> Iterator[ExaminedHost]:
     with Sshd() as server, servers.haproxy([server.port], idle=IDLE) as port:
-        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
+        yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
 @fault("idle-nat", deep=WATCH, programs=("ip", "nft"), slow=True)
-def a_nat_that_forgets() -> Iterator[UploadTarget]:
+def a_nat_that_forgets() -> Iterator[ExaminedHost]:
     with network.routed(network.FORGETFUL) as server:
-        yield UploadTarget(server, namespace=server.client)
+        yield ExaminedHost(server, namespace=server.client)
 
 
 @fault("idle-nat", deep=WATCH, programs=("ip", "nft"))
-def a_nat_that_resets() -> Iterator[UploadTarget]:
+def a_nat_that_resets() -> Iterator[ExaminedHost]:
     with network.routed(network.RESETTING) as server:
-        yield UploadTarget(server, namespace=server.client)
+        yield ExaminedHost(server, namespace=server.client)
 
 
 # -- storage ---------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def disk(mount: Callable[[Path], AbstractContextManager[Path]], **settings: object) -> Iterator[UploadTarget]:
+def disk(mount: Callable[[Path], AbstractContextManager[Path]], **settings: object) -> Iterator[ExaminedHost]:
     """A site on a file system of its own; `server.root/disk` is where it is mounted."""
     with Sshd() as server, mount(server.root / "disk") as folder:
         site = folder / "site"
         site.mkdir()
-        yield UploadTarget(server, deploy_to=server.give(site), **settings)  # type: ignore[arg-type]
+        yield ExaminedHost(server, deploy_to=server.give(site), **settings)  # type: ignore[arg-type]
 
 
 def ext4(folder: Path) -> AbstractContextManager[Path]:
@@ -410,14 +412,14 @@ def ext4(folder: Path) -> AbstractContextManager[Path]:
 
 
 @fault("disk-full", mends=False)  # what to remove is a person's decision
-def a_full_disk() -> Iterator[UploadTarget]:
+def a_full_disk() -> Iterator[ExaminedHost]:
     with disk(ext4) as place:
-        filesystems.fill(Path(place.settings["deploy_to"]).parent)
+        filesystems.fill_up(Path(place.settings["deploy_to"]).parent)
         yield place
 
 
 @fault("inodes-full", mends=False)
-def no_inodes() -> Iterator[UploadTarget]:
+def no_inodes() -> Iterator[ExaminedHost]:
     with disk(
         lambda folder: filesystems.mounted(folder, "-t", "tmpfs", "-o", "nr_inodes=6", "tmpfs")
     ) as place:
@@ -425,7 +427,7 @@ def no_inodes() -> Iterator[UploadTarget]:
 
 
 @fault("quota", mends=False, programs=("mkfs.btrfs", "btrfs"))
-def a_quota_that_is_used_up() -> Iterator[UploadTarget]:
+def a_quota_that_is_used_up() -> Iterator[ExaminedHost]:
     with disk(lambda folder: filesystems.image(folder, "mkfs.btrfs", "-q", size=128 << 20)) as place:
         site = Path(place.settings["deploy_to"])
         network.run("btrfs", "quota", "enable", str(site.parent))
@@ -437,71 +439,71 @@ def a_quota_that_is_used_up() -> Iterator[UploadTarget]:
 
 
 @fault("read-only")
-def a_file_system_mounted_read_only() -> Iterator[UploadTarget]:
+def a_file_system_mounted_read_only() -> Iterator[ExaminedHost]:
     with disk(ext4) as place:
         network.run("mount", "-o", "remount,ro", str(Path(place.settings["deploy_to"]).parent))
         yield place
 
 
 @fault("cross-device")
-def a_cache_on_another_file_system() -> Iterator[UploadTarget]:
+def a_cache_on_another_file_system() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         for name in ("releases", "cache"):
             (site / name).mkdir()
             server.give(site / name)
         with filesystems.mounted(site / "cache", "-t", "tmpfs", "-o", "mode=777", "tmpfs"):
-            yield UploadTarget(server, deploy_to=site)
+            yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("no-reflink", programs=("mkfs.xfs",))
-def reflinks_wanted_and_not_to_be_had() -> Iterator[UploadTarget]:
+def reflinks_wanted_and_not_to_be_had() -> Iterator[ExaminedHost]:
     make = ("mkfs.xfs", "-q", "-m", "reflink=0")
     with disk(lambda folder: filesystems.image(folder, *make, size=320 << 20), copy="reflink") as place:
         yield place
 
 
 @fault("no-symlink", programs=("mkfs.exfat", "mount.exfat-fuse"))
-def a_file_system_without_symlinks() -> Iterator[UploadTarget]:
+def a_file_system_without_symlinks() -> Iterator[ExaminedHost]:
     with Sshd() as server, filesystems.exfat(server.root / "disk", server.user) as folder:
         (folder / "site").mkdir()
-        yield UploadTarget(server, deploy_to=folder / "site")
+        yield ExaminedHost(server, deploy_to=folder / "site")
 
 
 @fault("no-atomic-rename")
-def no_way_to_replace_a_link() -> Iterator[UploadTarget]:
+def no_way_to_replace_a_link() -> Iterator[ExaminedHost]:
     lie = '#!/bin/sh\ncase "$1" in -*T*) echo "unknown option -T" >&2; exit 1 ;; esac\nexec /bin/mv "$@"\n'
     with tools(fake={"mv": lie}) as folder:
         yield from sshd(f"SetEnv PATH={folder}", sftp=f"{SFTP_SERVER} -P posix-rename")
 
 
 @fault("permissions")
-def a_root_that_is_somebody_elses() -> Iterator[UploadTarget]:
+def a_root_that_is_somebody_elses() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        yield UploadTarget(server, deploy_to=server.folder / "srv/shop")
+        yield ExaminedHost(server, deploy_to=server.folder / "srv/shop")
 
 
 @fault("permissions")
-def releases_that_are_somebody_elses() -> Iterator[UploadTarget]:
+def releases_that_are_somebody_elses() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         (site / "releases").mkdir()
-        yield UploadTarget(server, deploy_to=site)
+        yield ExaminedHost(server, deploy_to=site)
 
 
 # -- layout ----------------------------------------------------------------------------------------------
 
 
 @fault("current-not-link")
-def a_directory_called_current() -> Iterator[UploadTarget]:
+def a_directory_called_current() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         (site / "current").mkdir()
-        yield UploadTarget(server, deploy_to=site)
+        yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("layout-mixed")
-def somebody_elses_deployments() -> Iterator[UploadTarget]:
+def somebody_elses_deployments() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         for name in ("repo", "releases/20240101120000", "shared"):
@@ -510,11 +512,11 @@ def somebody_elses_deployments() -> Iterator[UploadTarget]:
         server.give(site / "releases")
         (site / "revisions.log").write_text("Branch main deployed as release 20240101120000 by joe\n")
         (site / "current").symlink_to("releases/20240101120000")
-        yield UploadTarget(server, deploy_to=site)
+        yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("lock-stale")
-def a_lock_that_nobody_holds() -> Iterator[UploadTarget]:
+def a_lock_that_nobody_holds() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         lock = site / ".switchover/lock/3"
@@ -526,17 +528,17 @@ def a_lock_that_nobody_holds() -> Iterator[UploadTarget]:
         os.utime(lock / "owner", (long_ago, long_ago))
         for path in (site / ".switchover", site / ".switchover/lock", lock, lock / "owner"):
             server.give(path)
-        yield UploadTarget(server, deploy_to=site)
+        yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("release-broken", mends=False)  # it takes a deployment
-def a_live_release_that_is_gone() -> Iterator[UploadTarget]:
+def a_live_release_that_is_gone() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         (site / "releases").mkdir()
         server.give(site / "releases")
         (site / "current").symlink_to("releases/20260101120000")
-        yield UploadTarget(server, deploy_to=site)
+        yield ExaminedHost(server, deploy_to=site)
 
 
 # -- configuration and tools -----------------------------------------------------------------------------
@@ -557,19 +559,19 @@ exit $status
 
 
 @fault("jobs-killed-at-logout", mends=False)  # there is no logind here to be told
-def a_host_that_ends_what_sessions_leave() -> Iterator[UploadTarget]:
+def a_host_that_ends_what_sessions_leave() -> Iterator[ExaminedHost]:
     with wrapper(REAPER) as program:
         yield from sshd(f"ForceCommand {program}", sftp=SFTP_SERVER)
 
 
 @fault("tool-missing", mends=False)  # installing it again would not put it on this PATH
-def a_host_without_tar() -> Iterator[UploadTarget]:
+def a_host_without_tar() -> Iterator[ExaminedHost]:
     with tools(without=("tar",)) as folder, Sshd(extra=f"SetEnv PATH={folder}") as server:
-        yield UploadTarget(server, deploy_to=server.new_dir(), transfer="stream")
+        yield ExaminedHost(server, deploy_to=server.new_dir(), transfer="stream")
 
 
 @fault("clock-skew", mends=False)  # setting this machine's clock is not for a test
-def a_clock_that_is_slow() -> Iterator[UploadTarget]:
+def a_clock_that_is_slow() -> Iterator[ExaminedHost]:
     slow = '#!/bin/sh\nexec /bin/date -d "10 minutes ago" "$@"\n'
     with tools(fake={"date": slow}) as folder:
         yield from sshd(f"SetEnv PATH={folder}")
@@ -577,48 +579,48 @@ def a_clock_that_is_slow() -> Iterator[UploadTarget]:
 
 # -- healthy ones ----------------------------------------------------------------------------------------
 
-CONTROLS: dict[str, Callable[[], AbstractContextManager[UploadTarget]]] = {
+CONTROLS: dict[str, Callable[[], AbstractContextManager[ExaminedHost]]] = {
     "OpenSSH": contextlib.contextmanager(lambda: sshd()),
     "OpenSSH, external sftp-server": contextlib.contextmanager(lambda: sshd(sftp=SFTP_SERVER)),
 }
 
 
-def control(name: str) -> Callable[[Callable[[], Iterator[UploadTarget]]], None]:
+def control(name: str) -> Callable[[Callable[[], Iterator[ExaminedHost]]], None]:
     """Adds a healthy place to CONTROLS."""
 
-    def declare(make: Callable[[], Iterator[UploadTarget]]) -> None:
+    def declare(make: Callable[[], Iterator[ExaminedHost]]) -> None:
         CONTROLS[name] = contextlib.contextmanager(make)
 
     return declare
 
 
 @control("Dropbear")
-def dropbear_server() -> Iterator[UploadTarget]:
+def dropbear_server() -> Iterator[ExaminedHost]:
     with servers.dropbear() as server, Sshd() as other:
-        yield UploadTarget(server, deploy_to=other.new_dir())
+        yield ExaminedHost(server, deploy_to=other.new_dir())
 
 
 @control("asyncssh, embedded")
-def embedded_server() -> Iterator[UploadTarget]:
+def embedded_server() -> Iterator[ExaminedHost]:
     from fabfile.demo.server import Server
 
     with Sshd() as folders, Server(home=folders.folder) as server:
-        yield UploadTarget(server, deploy_to=folders.new_dir())
+        yield ExaminedHost(server, deploy_to=folders.new_dir())
 
 
 @control("OpenSSH behind HAProxy")
-def balanced() -> Iterator[UploadTarget]:
+def balanced() -> Iterator[ExaminedHost]:
     with Sshd() as server, servers.haproxy([server.port]) as port:
-        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
+        yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
 @control("OpenSSH 10")
-def openssh_10() -> Iterator[UploadTarget]:
+def openssh_10() -> Iterator[ExaminedHost]:
     with Sshd10() as server:
-        yield UploadTarget(server, deploy_to=server.new_dir())
+        yield ExaminedHost(server, deploy_to=server.new_dir())
 
 
 @control("OpenSSH through a NAT")
-def routed() -> Iterator[UploadTarget]:
+def routed() -> Iterator[ExaminedHost]:
     with network.routed(network.OPEN) as server:
-        yield UploadTarget(server, deploy_to=server.new_dir(), namespace=server.client)
+        yield ExaminedHost(server, deploy_to=server.new_dir(), namespace=server.client)

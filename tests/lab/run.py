@@ -18,9 +18,9 @@ from pathlib import Path
 from tests.lab import sshd10, world_faults  # noqa: F401  (the latter adds to FAULTS)
 from tests.lab.faults import CONTROLS, FAULTS
 from tests.lab.judge import Verdict, alarms, judge
-from tests.lab.place import UploadTarget
-from tests.lab.proxy import Proxy
-from tests.lab.sshd import Sshd
+from tests.support.examined import ExaminedHost
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- written by inv lab: begin -->", "<!-- end -->"
@@ -45,7 +45,7 @@ def table(verdicts: Iterable[Verdict], missing: Iterable[str], healthy: dict[str
 def seconds_at_50_ms() -> float:
     """How long a default run takes on a healthy host with a site, 50 ms of round trip away."""
     with Sshd() as server, Proxy(server.port, delay=0.025) as proxy:
-        place = UploadTarget(server, port=proxy.port, deploy_to=server.new_dir())
+        place = ExaminedHost(server, port=proxy.port, deploy_to=server.new_dir())
         started = time.monotonic()
         place.examine()
         place.close()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.lab.sshd import Sshd
+from tests.support.sshd import Sshd
 
 ROOT = Path(os.environ.get("SWITCHOVER_TRIXIE", "/var/cache/switchover-trixie"))
 MADE_WITHIN = 600  # seconds

@@ -13,7 +13,7 @@ from tests.lab import (
 )
 from tests.lab.faults import CONTROLS, FAULTS, Fault
 from tests.lab.judge import alarms, judge
-from tests.lab.place import UploadTarget
+from tests.support.examined import ExaminedHost
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("clean_environment", "sshd_installed")]
 
@@ -45,7 +45,7 @@ def test_diagnosing_does_not_cause_what_it_looks_for() -> None:
     if sshd10.missing():
         pytest.skip(f"needs {sshd10.missing()}")
     with sshd10.Sshd10() as server:
-        place = UploadTarget(server, deploy_to=server.new_dir())
+        place = ExaminedHost(server, deploy_to=server.new_dir())
         for _ in range(20):
             found = place.examine()
             assert found["ok"], found["verdict"]

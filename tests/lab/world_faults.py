@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.lab import filesystems, network
 from tests.lab.faults import SFTP_SERVER, disk, ext4, fault, sshd
-from tests.lab.place import UploadTarget, account, wrapper
-from tests.lab.proxy import Proxy
 from tests.lab.relay import relay
-from tests.lab.sshd import Sshd
+from tests.support import filesystems, network
+from tests.support.accounts import account
+from tests.support.examined import ExaminedHost
+from tests.support.programs import wrapper
+from tests.support.proxy import Proxy
+from tests.support.sshd import Sshd
 
 # -- start-up files and forced commands ------------------------------------------------------------------
 
@@ -26,63 +28,63 @@ from tests.lab.sshd import Sshd
 @contextlib.contextmanager
 def starting_with(
     text: str, *, shell: str = "/bin/bash", file: str = ".bashrc", **how: object
-) -> Iterator[UploadTarget]:
+) -> Iterator[ExaminedHost]:
     """An account with this start-up file."""
     with account(shell) as user:
         Path(f"/home/{user}/{file}").write_text(text)
         with Sshd(user=user, **how) as server:  # type: ignore[arg-type]
-            yield UploadTarget(server, deploy_to=server.new_dir())
+            yield ExaminedHost(server, deploy_to=server.new_dir())
 
 
 @fault("shell-startup")
-def a_start_up_file_that_exits() -> Iterator[UploadTarget]:
+def a_start_up_file_that_exits() -> Iterator[ExaminedHost]:
     with starting_with("exit 0\n") as place:
         yield place
 
 
 @fault("shell-startup", slow=True)
-def a_start_up_file_that_exits_before_sftp_too() -> Iterator[UploadTarget]:
+def a_start_up_file_that_exits_before_sftp_too() -> Iterator[ExaminedHost]:
     with starting_with("exit 0\n", sftp=SFTP_SERVER) as place:
         yield place
 
 
 @fault("shell-startup")
-def a_start_up_file_that_fails() -> Iterator[UploadTarget]:
+def a_start_up_file_that_fails() -> Iterator[ExaminedHost]:
     with starting_with("[ -f /opt/site/env ] || exit 3\n") as place:
         yield place
 
 
 @fault("shell-startup", slow=True)
-def a_start_up_file_that_sleeps() -> Iterator[UploadTarget]:
+def a_start_up_file_that_sleeps() -> Iterator[ExaminedHost]:
     with starting_with("sleep 30\n") as place:
         yield place
 
 
 @fault("shell-startup", slow=True)
-def a_start_up_file_that_takes_its_time() -> Iterator[UploadTarget]:
+def a_start_up_file_that_takes_its_time() -> Iterator[ExaminedHost]:
     with starting_with("sleep 3\n") as place:
         yield place
 
 
 @fault("shell-startup")
-def a_start_up_file_that_starts_another_program() -> Iterator[UploadTarget]:
+def a_start_up_file_that_starts_another_program() -> Iterator[ExaminedHost]:
     with starting_with("exec cat\n") as place:
         yield place
 
 
 @fault("shell-startup")
-def a_start_up_file_that_empties_the_path() -> Iterator[UploadTarget]:
+def a_start_up_file_that_empties_the_path() -> Iterator[ExaminedHost]:
     with starting_with("export PATH=\n") as place:
         yield place
 
 
 @fault("shell-forced")
-def a_forced_command_that_prints_the_command() -> Iterator[UploadTarget]:
+def a_forced_command_that_prints_the_command() -> Iterator[ExaminedHost]:
     yield from sshd('ForceCommand echo "$SSH_ORIGINAL_COMMAND"')
 
 
 @fault("shell-noise")
-def a_forced_command_that_logs_and_runs_ours() -> Iterator[UploadTarget]:
+def a_forced_command_that_logs_and_runs_ours() -> Iterator[ExaminedHost]:
     with wrapper('#!/bin/sh\necho "audit: $(date)"\nexec sh -c "$SSH_ORIGINAL_COMMAND"\n') as program:
         yield from sshd(f"ForceCommand {program}")
 
@@ -91,31 +93,31 @@ def a_forced_command_that_logs_and_runs_ours() -> Iterator[UploadTarget]:
 
 
 @fault("limits", mends=False)  # PAM does not apply limits.conf to this sshd
-def few_open_files() -> Iterator[UploadTarget]:
+def few_open_files() -> Iterator[ExaminedHost]:
     with starting_with("ulimit -n 14\n") as place:
         yield place
 
 
 @fault("limits", mends=False)
-def few_processes() -> Iterator[UploadTarget]:
+def few_processes() -> Iterator[ExaminedHost]:
     with starting_with("ulimit -u 12\n") as place:
         yield place
 
 
 @fault("limits", mends=False)
-def next_to_no_processes() -> Iterator[UploadTarget]:
+def next_to_no_processes() -> Iterator[ExaminedHost]:
     with starting_with("ulimit -u 2\n") as place:
         yield place
 
 
 @fault("umask")
-def a_umask_that_shuts_others_out() -> Iterator[UploadTarget]:
+def a_umask_that_shuts_others_out() -> Iterator[ExaminedHost]:
     with starting_with("umask 077\n") as place:
         yield place
 
 
 @fault("umask")
-def a_umask_that_shuts_everybody_out() -> Iterator[UploadTarget]:
+def a_umask_that_shuts_everybody_out() -> Iterator[ExaminedHost]:
     with starting_with("umask 0777\n") as place:
         yield place
 
@@ -124,7 +126,7 @@ def a_umask_that_shuts_everybody_out() -> Iterator[UploadTarget]:
 
 
 @contextlib.contextmanager
-def hanging(name: str) -> Iterator[UploadTarget]:
+def hanging(name: str) -> Iterator[ExaminedHost]:
     """A site with a mount in it whose server does not answer any more."""
     with Sshd() as server:
         site = server.new_dir()
@@ -140,7 +142,7 @@ def hanging(name: str) -> Iterator[UploadTarget]:
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
             try:
-                yield UploadTarget(server, deploy_to=site)
+                yield ExaminedHost(server, deploy_to=site)
             finally:
                 for pid in pids:
                     os.kill(pid, signal.SIGCONT)
@@ -150,35 +152,35 @@ def hanging(name: str) -> Iterator[UploadTarget]:
 @fault(
     "path-hangs", mends=False, programs=("mount.exfat-fuse", "mkfs.exfat"), slow=True
 )  # the mount is needed to the end
-def a_mount_in_shared_that_hangs() -> Iterator[UploadTarget]:
+def a_mount_in_shared_that_hangs() -> Iterator[ExaminedHost]:
     with hanging("shared") as place:
         yield place
 
 
 @fault("path-hangs", mends=False, programs=("mount.exfat-fuse", "mkfs.exfat"))
-def a_mount_for_releases_that_hangs() -> Iterator[UploadTarget]:
+def a_mount_for_releases_that_hangs() -> Iterator[ExaminedHost]:
     with hanging("releases") as place:
         yield place
 
 
 @fault("deploy-to-odd")
-def a_file_called_deploy_to() -> Iterator[UploadTarget]:
+def a_file_called_deploy_to() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir() / "shop"
         site.write_text("an archive, perhaps\n")
-        yield UploadTarget(server, deploy_to=server.give(site))
+        yield ExaminedHost(server, deploy_to=server.give(site))
 
 
 @fault("deploy-to-odd")
-def a_link_that_leads_nowhere_called_deploy_to() -> Iterator[UploadTarget]:
+def a_link_that_leads_nowhere_called_deploy_to() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir() / "shop"
         site.symlink_to("/mnt/gone/shop")
-        yield UploadTarget(server, deploy_to=site)
+        yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("immutable", programs=("chattr",))
-def a_folder_that_is_locked() -> Iterator[UploadTarget]:
+def a_folder_that_is_locked() -> Iterator[ExaminedHost]:
     with disk(ext4) as place:
         site = Path(place.settings["deploy_to"])
         network.run("chattr", "+i", str(site))
@@ -189,17 +191,17 @@ def a_folder_that_is_locked() -> Iterator[UploadTarget]:
 
 
 @fault("permissions")
-def a_folder_of_ours_that_is_roots() -> Iterator[UploadTarget]:
+def a_folder_of_ours_that_is_roots() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         for name in (".switchover", ".switchover/jobs"):
             (site / name).mkdir(mode=0o700)
         server.give(site / ".switchover")
-        yield UploadTarget(server, deploy_to=site)
+        yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("read-only")
-def releases_mounted_read_only() -> Iterator[UploadTarget]:
+def releases_mounted_read_only() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         (site / "releases").mkdir()
@@ -208,40 +210,40 @@ def releases_mounted_read_only() -> Iterator[UploadTarget]:
             site / "releases", "-t", "tmpfs", "-o", "mode=777,size=4m", "tmpfs"
         ) as folder:
             network.run("mount", "-o", "remount,ro", str(folder))
-            yield UploadTarget(server, deploy_to=site)
+            yield ExaminedHost(server, deploy_to=site)
 
 
 @fault("disk-full", mends=False)  # what to remove is a person's decision
-def a_full_disk_under_releases_only() -> Iterator[UploadTarget]:
+def a_full_disk_under_releases_only() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         site = server.new_dir()
         (site / "releases").mkdir()
         with filesystems.mounted(
             site / "releases", "-t", "tmpfs", "-o", "mode=777,size=2m", "tmpfs"
         ) as folder:
-            filesystems.fill(folder)
-            yield UploadTarget(server, deploy_to=site)
+            filesystems.fill_up(folder)
+            yield ExaminedHost(server, deploy_to=site)
 
 
 # -- networks --------------------------------------------------------------------------------------------
 
 
 @fault("link-cut", mends=False)
-def connections_that_are_cut_after_60_kb() -> Iterator[UploadTarget]:
+def connections_that_are_cut_after_60_kb() -> Iterator[ExaminedHost]:
     with Sshd() as server, relay(server.port, dies_after=60_000) as port:
-        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
+        yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False, slow=True)
-def connections_that_are_cut_after_20_kb() -> Iterator[UploadTarget]:
+def connections_that_are_cut_after_20_kb() -> Iterator[ExaminedHost]:
     with Sshd() as server, relay(server.port, dies_after=20_000) as port:
-        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
+        yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False, slow=True)
-def connections_that_fall_silent_after_300_kb() -> Iterator[UploadTarget]:
+def connections_that_fall_silent_after_300_kb() -> Iterator[ExaminedHost]:
     with Sshd() as server, relay(server.port, dies_after=300_000, silent=True) as port:
-        yield UploadTarget(server, port=port, deploy_to=server.new_dir())
+        yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
 LARGE_VANISH = """
@@ -252,76 +254,76 @@ table ip tunnel {
 
 
 @fault("mtu", mends=False, programs=("ip", "nft"), slow=True)
-def a_tunnel_that_swallows_large_packets() -> Iterator[UploadTarget]:
+def a_tunnel_that_swallows_large_packets() -> Iterator[ExaminedHost]:
     with network.routed(LARGE_VANISH) as server:
-        yield UploadTarget(server, namespace=server.client)
+        yield ExaminedHost(server, namespace=server.client)
 
 
 @fault("mtu", mends=False, programs=("ip", "nft"))
-def a_tunnel_that_swallows_the_key_exchange() -> Iterator[UploadTarget]:
+def a_tunnel_that_swallows_the_key_exchange() -> Iterator[ExaminedHost]:
     with network.routed(LARGE_VANISH.replace("1400", "1000")) as server:
-        yield UploadTarget(server, namespace=server.client)
+        yield ExaminedHost(server, namespace=server.client)
 
 
 @fault("slow-link", mends=False, slow=True)
-def a_second_of_round_trip() -> Iterator[UploadTarget]:
+def a_second_of_round_trip() -> Iterator[ExaminedHost]:
     with Sshd() as server, Proxy(server.port, delay=0.5) as proxy:
-        yield UploadTarget(server, port=proxy.port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
+        yield ExaminedHost(server, port=proxy.port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
 
 
 @fault("slow-link", mends=False, slow=True)
-def ten_kilobytes_a_second() -> Iterator[UploadTarget]:
+def ten_kilobytes_a_second() -> Iterator[ExaminedHost]:
     with Sshd() as server, relay(server.port, rate=10_000) as port:
-        yield UploadTarget(server, port=port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
+        yield ExaminedHost(server, port=port, deploy_to=server.new_dir(), ssh={"connect_timeout": 20})
 
 
 # -- ways in ---------------------------------------------------------------------------------------------
 
 
 @fault("key-file", mends=False)
-def a_key_that_is_not_there() -> Iterator[UploadTarget]:
+def a_key_that_is_not_there() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        yield UploadTarget(server, identity=server.folder / "id_gone")
+        yield ExaminedHost(server, identity=server.folder / "id_gone")
 
 
 @fault("key-file", mends=False)
-def the_public_half_of_a_key() -> Iterator[UploadTarget]:
+def the_public_half_of_a_key() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        yield UploadTarget(server, identity=server.identity.with_suffix(".pub"))
+        yield ExaminedHost(server, identity=server.identity.with_suffix(".pub"))
 
 
 @fault("key-file", mends=False)
-def a_key_with_a_passphrase() -> Iterator[UploadTarget]:
+def a_key_with_a_passphrase() -> Iterator[ExaminedHost]:
     with Sshd() as server:
         network.run("ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(server.identity))
-        yield UploadTarget(server)
+        yield ExaminedHost(server)
 
 
 @fault("second-factor")
-def a_password_wanted_besides() -> Iterator[UploadTarget]:
+def a_password_wanted_besides() -> Iterator[ExaminedHost]:
     yield from sshd("PasswordAuthentication yes\nAuthenticationMethods publickey,password")
 
 
 @fault("proxy-command", mends=False)
-def a_proxy_command_that_is_not_there() -> Iterator[UploadTarget]:
+def a_proxy_command_that_is_not_there() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        place = UploadTarget(server)
+        place = ExaminedHost(server)
         (place.folder / "ssh_config").write_text("Host *\n  ProxyCommand /no/such/program %h %p\n")
         yield place
 
 
 @fault("proxy-command", mends=False)
-def a_proxy_command_that_fails() -> Iterator[UploadTarget]:
+def a_proxy_command_that_fails() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        place = UploadTarget(server)
+        place = ExaminedHost(server)
         (place.folder / "ssh_config").write_text("Host *\n  ProxyCommand sh -c 'echo no >&2; exit 3'\n")
         yield place
 
 
 @contextlib.contextmanager
-def jumping(jump: Sshd, server: Sshd, *, host: str = "", port: int = 0) -> Iterator[UploadTarget]:
+def jumping(jump: Sshd, server: Sshd, *, host: str = "", port: int = 0) -> Iterator[ExaminedHost]:
     """The way to `server` through `jump`; or to another host and port from there."""
-    place = UploadTarget(server, host=host, port=port)
+    place = ExaminedHost(server, host=host, port=port)
     (place.folder / "ssh_config").write_text(
         f"Host bastion\n  HostName 127.0.0.1\n  Port {jump.port}\n  User {jump.user}\n"
         f"  IdentityFile {jump.identity}\nHost * !bastion\n  ProxyJump bastion\n"
@@ -330,13 +332,13 @@ def jumping(jump: Sshd, server: Sshd, *, host: str = "", port: int = 0) -> Itera
 
 
 @fault("jump", mends=False)  # the line belongs to the jump host's sshd
-def a_jump_host_that_forbids_it() -> Iterator[UploadTarget]:
+def a_jump_host_that_forbids_it() -> Iterator[ExaminedHost]:
     with Sshd(extra="AllowTcpForwarding no") as jump, Sshd() as server, jumping(jump, server) as place:
         yield place
 
 
 @fault("jump", mends=False)
-def a_jump_host_that_is_down() -> Iterator[UploadTarget]:
+def a_jump_host_that_is_down() -> Iterator[ExaminedHost]:
     with Sshd() as jump, Sshd() as server:
         jump.stop()
         with jumping(jump, server) as place:
@@ -344,13 +346,13 @@ def a_jump_host_that_is_down() -> Iterator[UploadTarget]:
 
 
 @fault("jump", mends=False)
-def a_host_that_the_jump_host_can_not_find() -> Iterator[UploadTarget]:
+def a_host_that_the_jump_host_can_not_find() -> Iterator[ExaminedHost]:
     with Sshd() as jump, Sshd() as server, jumping(jump, server, host="no-such-host.invalid") as place:
         yield place
 
 
 @fault("slow-login", slow=True)
-def a_login_that_takes_eight_seconds() -> Iterator[UploadTarget]:
+def a_login_that_takes_eight_seconds() -> Iterator[ExaminedHost]:
     folder = Path(tempfile.mkdtemp(prefix="switchover-keys-", dir="/var/lib"))
     folder.chmod(0o755)
     try:
@@ -361,16 +363,16 @@ def a_login_that_takes_eight_seconds() -> Iterator[UploadTarget]:
             server.change("AuthorizedKeysCommandUser root")
             server.change(f"AuthorizedKeysCommand {program}")
             server.change("AuthorizedKeysFile none")
-            yield UploadTarget(server, deploy_to=server.new_dir())
+            yield ExaminedHost(server, deploy_to=server.new_dir())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @fault("not-ssh", mends=False)
-def a_web_server_on_the_port() -> Iterator[UploadTarget]:
+def a_web_server_on_the_port() -> Iterator[ExaminedHost]:
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield UploadTarget(port=server.server_address[1], user="deploy", ssh={"connect_timeout": 2})
+        yield ExaminedHost(port=server.server_address[1], user="deploy", ssh={"connect_timeout": 2})
         server.shutdown()
 
 
@@ -389,23 +391,23 @@ table ip rationed {
 
 
 @fault("tcp-filtered", mends=False, programs=("ip", "nft"))
-def a_firewall_that_rejects() -> Iterator[UploadTarget]:
+def a_firewall_that_rejects() -> Iterator[ExaminedHost]:
     with network.routed(REJECTING) as server:
-        yield UploadTarget(server, namespace=server.client)
+        yield ExaminedHost(server, namespace=server.client)
 
 
 @fault("rate-limited", mends=False, programs=("ip", "nft"), slow=True)
-def one_new_connection_a_minute() -> Iterator[UploadTarget]:
+def one_new_connection_a_minute() -> Iterator[ExaminedHost]:
     with network.routed(RATIONED) as server:
-        yield UploadTarget(server, namespace=server.client, deploy_to=server.new_dir())
+        yield ExaminedHost(server, namespace=server.client, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False)
-def connections_that_are_cut_in_the_login() -> Iterator[UploadTarget]:
+def connections_that_are_cut_in_the_login() -> Iterator[ExaminedHost]:
     with Sshd() as server, relay(server.port, dies_after=5_000) as port:
-        yield UploadTarget(server, port=port)
+        yield ExaminedHost(server, port=port)
 
 
 @fault("auth-failed", mends=False)
-def an_account_that_is_not_allowed() -> Iterator[UploadTarget]:
+def an_account_that_is_not_allowed() -> Iterator[ExaminedHost]:
     yield from sshd("AllowUsers somebody-else")

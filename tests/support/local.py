@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterable
@@ -108,19 +107,6 @@ def local_host(path: Path | None = None, **rules: Any) -> Host:
     host.files.side = host.files.over_ssh = ShellFiles(host.shell)
     host.notes = notes  # type: ignore[attr-defined]
     return host
-
-
-def program(folder: Path, name: str, before: str) -> Path:
-    """A program `name` in `folder` that runs the script `before` and then becomes the real one, called $real
-    there; the folder, for the head of a PATH.
-    """
-    real = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
-    assert real, f"this machine has no {name}"
-    folder.mkdir(exist_ok=True)
-    made = folder / name
-    made.write_text(f'#!/bin/sh\nreal={real}\n{before}\nexec {real} "$@"\n')
-    made.chmod(0o755)
-    return folder
 
 
 def nothing() -> Script:

@@ -11,7 +11,8 @@ from fabfile.site import records
 from fabfile.site.layout import Layout
 from fabfile.site.manifest import Entry, Manifest
 from fabfile.site.records import GOOD, Record
-from tests.support.local import local_host, program, sh
+from tests.support.local import local_host, sh
+from tests.support.programs import program
 
 OLD, NEW = "20260101000000", "20260102000000"
 

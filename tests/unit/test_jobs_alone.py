@@ -13,8 +13,9 @@ from fabfile.remote import jobs
 from fabfile.remote.host import Host
 from fabfile.remote.job_scripts import PROCESS
 from fabfile.remote.jobs import Jobs
-from tests.integration.cli import eventually
-from tests.support.local import LocalShell, local_host, program, sh
+from tests.support.local import LocalShell, local_host, sh
+from tests.support.programs import program
+from tests.support.waiting import eventually
 
 LONG = 300_000  # bytes of a script that can't travel as a command
 

@@ -14,7 +14,8 @@ from fabfile.remote.host import Host
 from fabfile.site import lock
 from fabfile.site.layout import Layout
 from fabfile.site.lock import LEASE, LOST, RENEW, Lock, Owner
-from tests.support.local import local_host, nothing, program, sh
+from tests.support.local import local_host, nothing, sh
+from tests.support.programs import program
 
 ANN = Owner("ann", "her-laptop", 4711, "2026-01-01T00:00:00+00:00", "fab deploy", place="another boot")
 

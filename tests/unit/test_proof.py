@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fabfile.build import proof
-from tests.support.local import program, sh
+from tests.support.local import sh
+from tests.support.programs import program
 
 
 def seals(folder: Path, path: Path | None = None) -> bool:

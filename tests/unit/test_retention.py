@@ -10,7 +10,8 @@ import pytest
 from fabfile.site import records, retention
 from fabfile.site.layout import Layout
 from fabfile.site.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record, to_remove
-from tests.support.local import local_host, program, sh
+from tests.support.local import local_host, sh
+from tests.support.programs import program
 
 
 def history(*states: str) -> dict[str, Record]:

@@ -15,7 +15,7 @@ ID = "20260101000000"
 WAY = "../../shared"  # from a release to shared/
 
 
-class UploadTarget:
+class SharedSite:
     """A deploy_to with one release, and what was uploaded as seeds."""
 
     def __init__(self, root: Path) -> None:
@@ -36,50 +36,50 @@ class UploadTarget:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> UploadTarget:
-    return UploadTarget(tmp_path / "site")
+def site(tmp_path: Path) -> SharedSite:
+    return SharedSite(tmp_path / "site")
 
 
 @pytest.mark.promise("shared")
-def test_a_dangling_link_in_shared_stays(place: UploadTarget) -> None:
+def test_a_dangling_link_in_shared_stays(site: SharedSite) -> None:
     """Somebody keeps a secret on a disk that is not mounted now: it is not replaced by the source's file."""
-    (place.shared / ".env").symlink_to("/mnt/secrets/env")
-    (place.seeds / ".env").write_text("from the source\n")
-    place.link(files=(".env",))
-    assert (place.shared / ".env").readlink() == Path("/mnt/secrets/env")
-    assert (place.release / ".env").is_symlink()
+    (site.shared / ".env").symlink_to("/mnt/secrets/env")
+    (site.seeds / ".env").write_text("from the source\n")
+    site.link(files=(".env",))
+    assert (site.shared / ".env").readlink() == Path("/mnt/secrets/env")
+    assert (site.release / ".env").is_symlink()
 
 
 @pytest.mark.promise("shared")
-def test_a_dangling_link_in_shared_stays_for_a_directory(place: UploadTarget) -> None:
-    (place.shared / "uploads").symlink_to("/mnt/uploads")
+def test_a_dangling_link_in_shared_stays_for_a_directory(site: SharedSite) -> None:
+    (site.shared / "uploads").symlink_to("/mnt/uploads")
     with pytest.raises(AssertionError, match="uploads is not there"):
-        place.link(dirs=("uploads",), seeds=False)
-    assert (place.shared / "uploads").readlink() == Path("/mnt/uploads")
+        site.link(dirs=("uploads",), seeds=False)
+    assert (site.shared / "uploads").readlink() == Path("/mnt/uploads")
 
 
 @pytest.mark.promise("shared")
 @pytest.mark.parametrize("seeds", [True, False], ids=["with a seed", "without one"])
-def test_what_the_site_wrote_before_it_was_shared_goes_along(place: UploadTarget, seeds: bool) -> None:
-    (place.live / "storage").mkdir()
-    (place.live / "storage/upload.jpg").write_text("by a user\n")
+def test_what_the_site_wrote_before_it_was_shared_goes_along(site: SharedSite, seeds: bool) -> None:
+    (site.live / "storage").mkdir()
+    (site.live / "storage/upload.jpg").write_text("by a user\n")
     if seeds:
-        (place.seeds / "storage").mkdir()
-        (place.seeds / "storage/.gitignore").write_text("*\n")
-    place.link(dirs=("storage",))
-    assert (place.shared / "storage/upload.jpg").read_text() == "by a user\n"
-    assert (place.release / "storage").is_symlink()
-    assert (place.shared / "storage/.gitignore").exists() == seeds
+        (site.seeds / "storage").mkdir()
+        (site.seeds / "storage/.gitignore").write_text("*\n")
+    site.link(dirs=("storage",))
+    assert (site.shared / "storage/upload.jpg").read_text() == "by a user\n"
+    assert (site.release / "storage").is_symlink()
+    assert (site.shared / "storage/.gitignore").exists() == seeds
 
 
 @pytest.mark.promise("shared")
-def test_what_is_in_shared_already_wins(place: UploadTarget) -> None:
-    (place.shared / "storage").mkdir()
-    (place.shared / "storage/a").write_text("precious\n")
-    (place.seeds / "storage").mkdir()
-    (place.seeds / "storage/a").write_text("from the source\n")
-    place.link(dirs=("storage",))
-    assert (place.shared / "storage/a").read_text() == "precious\n"
+def test_what_is_in_shared_already_wins(site: SharedSite) -> None:
+    (site.shared / "storage").mkdir()
+    (site.shared / "storage/a").write_text("precious\n")
+    (site.seeds / "storage").mkdir()
+    (site.seeds / "storage/a").write_text("from the source\n")
+    site.link(dirs=("storage",))
+    assert (site.shared / "storage/a").read_text() == "precious\n"
 
 
 @pytest.mark.parametrize("says", [None, "/etc", "../../shared/other"])

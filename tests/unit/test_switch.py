@@ -12,7 +12,8 @@ import pytest
 from fabfile.errors import CommandFailed, FilesError
 from fabfile.session import switch
 from fabfile.site.layout import Layout
-from tests.support.local import local_host, program
+from tests.support.local import local_host
+from tests.support.programs import program
 
 OLD, NEW = "releases/20260101000000", "releases/20260102000000"
 

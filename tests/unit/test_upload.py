@@ -15,7 +15,8 @@ from fabfile.build.upload import StagedUpload, UploadTarget
 from fabfile.site import state
 from fabfile.site.layout import Layout
 from fabfile.site.manifest import Entry, Manifest, RemoteContents
-from tests.support.local import local_host, program, sh
+from tests.support.local import local_host, sh
+from tests.support.programs import program
 
 PART = b"0123456789" * 10
 REST = b"abcdefghij" * 10

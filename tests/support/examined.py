@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import itertools
 import json
 import os
 import shlex
@@ -24,15 +22,12 @@ from fabfile.fleet import Outcome
 from fabfile.hosts import Target
 from fabfile.report.diagnosis import document
 from fabfile.settings import load
-from tests.lab.sshd import ACCOUNT_LOCK
+from tests.support.fab import FAB, REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-FAB = Path(sys.executable).parent / "fab"
 LIMIT = 120.0  # seconds for a command
-_numbers = itertools.count(1)
 
 
-class UploadTarget:
+class ExaminedHost:
     """A host as the diagnosis meets it.
 
     server: whose sshd_config can be changed, if one can. settings: what config.yaml says.
@@ -163,57 +158,3 @@ def _merge(into: dict[str, Any], wanted: Mapping[str, Any]) -> None:
             _merge(into.setdefault(key, {}), value)
         else:
             into[key] = value
-
-
-@contextlib.contextmanager
-def account(shell: str = "/bin/bash", *, home: bool = True) -> Iterator[str]:
-    """An account of its own (needs root), removed at the end with all that it runs."""
-    name = f"so-{os.getpid()}-{next(_numbers)}"
-    _users("useradd", "-m" if home else "-M", "-s", shell, name)
-    _users("usermod", "-p", "*", name)
-    try:
-        yield name
-    finally:
-        subprocess.run(["pkill", "-KILL", "-u", name], check=False, timeout=LIMIT)
-        _users("userdel", "-rf", name)
-
-
-def _users(*words: str) -> None:
-    with ACCOUNT_LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
-    assert done.returncode == 0 or words[0] == "userdel", done.stderr
-
-
-@contextlib.contextmanager
-def wrapper(text: str) -> Iterator[Path]:
-    """A script that sshd may start: a subsystem, a forced command."""
-    folder = Path(tempfile.mkdtemp(prefix="switchover-wrapper-"))
-    folder.chmod(0o755)
-    path = folder / "run"
-    path.write_text(text)
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def tools(*, without: tuple[str, ...] = (), fake: Mapping[str, str] | None = None) -> Iterator[Path]:
-    """A folder for the host's PATH: every program but some, and some that lie."""
-    folder = Path(tempfile.mkdtemp(prefix="switchover-tools-"))
-    folder.chmod(0o755)
-    try:
-        for place in ("/usr/bin", "/bin"):
-            for program in Path(place).iterdir():
-                link = folder / program.name
-                if program.name not in without and not link.is_symlink():
-                    link.symlink_to(program)
-        for name, text in (fake or {}).items():
-            (folder / name).unlink(missing_ok=True)
-            (folder / name).write_text(text)
-            (folder / name).chmod(0o755)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

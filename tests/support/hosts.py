@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.lab.sshd import Sshd
+from tests.support.sshd import Sshd
 
 
 class IsolatedHost(Sshd):

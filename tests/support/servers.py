@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.sshd import HOST, ensure_account
+from tests.support.sshd import HOST, ensure_account
 
 STARTS_WITHIN = 10.0  # seconds
 ENDS_WITHIN = 5.0

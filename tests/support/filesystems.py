@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab.network import run
+from tests.support.network import run
 
 SIZE = 64 << 20  # bytes
 
@@ -58,7 +59,14 @@ def exfat(folder: Path, owner: str) -> Iterator[Path]:
         file.unlink(missing_ok=True)
 
 
-def fill(folder: Path) -> None:
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system in memory of its own at `folder`."""
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={size},mode=0755", "tmpfs"):
+        yield folder
+
+
+def fill_up(folder: Path) -> None:
     """Take all the room there is."""
     with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
         while True:
@@ -66,3 +74,13 @@ def fill(folder: Path) -> None:
     with contextlib.suppress(OSError), (folder / "ballast2").open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
+
+
+def fill(folder: Path, leave: int) -> None:
+    """Use up the file system's room but for `leave` bytes."""
+    free = os.statvfs(folder)
+    size = free.f_bavail * free.f_frsize - leave
+    with (folder / "ballast").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+    left = os.statvfs(folder)
+    assert left.f_bavail * left.f_frsize <= leave, "the disk could not be filled"

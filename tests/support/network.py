@@ -8,7 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 
-from tests.lab.sshd import Sshd, end_processes, find_sshd
+from tests.support.sshd import Sshd, end_processes, find_sshd
 
 FORGETS_AFTER = 3  # seconds
 # Forgets who is quiet; what comes then is swallowed.

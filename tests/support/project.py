@@ -1,19 +1,13 @@
-"""The project from outside: a folder with config.yaml, and `fab` run in it as a person would."""
+"""A project to deploy: a folder with config.yaml, and `fab` run in it; and where it is deployed to."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
-import signal
 import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,106 +17,12 @@ from fabfile import fleet
 from fabfile.commands.deployment import Options
 from fabfile.events import Listener, silent
 from fabfile.settings import load
-from tests.lab.sshd import Sshd
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-FAB = Path(sys.executable).parent / "fab"
-TIMEOUT = 60.0  # seconds for one fab; on loopback it needs two
-RELEASE_ID = re.compile(r"\d{14}(-[1-9]\d*)?")
-TRACEBACK = "Traceback (most recent call last)"
-
-HOST_KEYS = {
-    "host", "ok", "release", "previous", "live", "strategy", "transfer", "copy", "files_uploaded",
-    "files_deleted", "bytes_uploaded", "reconnects", "phases", "failed_in", "error",
-    "seeds", "unserved",
-}  # fmt: skip
-ERROR_KEYS = {"what", "why", "try"}
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a fab left. No traceback is in it: that is looked at before anybody gets one."""
-
-    args: tuple[str, ...]
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one JSON document that stdout is."""
-        found = json.loads(self.stdout)
-        assert isinstance(found, dict)
-        return found
-
-    @property
-    def host(self) -> dict[str, Any]:
-        """The only entry of the JSON's `hosts`."""
-        (entry,) = self.json["hosts"]
-        assert isinstance(entry, dict)
-        return entry
-
-    def says(self, *words: str) -> None:
-        """Each of these is in the error that a person reads (stderr), or in the report before it."""
-        told = self.stdout + self.stderr
-        missing = [word for word in words if word not in told]
-        assert not missing, f"{missing} is not in:\n{self}"
-
-    def __str__(self) -> str:
-        return f"fab {' '.join(self.args)} -> {self.code}\n{self.stdout}\n--- stderr\n{self.stderr}"
-
-
-class Running:
-    """A fab that has been started; finish() waits for it, bounded."""
-
-    def __init__(
-        self, args: Sequence[str], cwd: Path, environment: dict[str, str], folder: Path | None = None
-    ) -> None:
-        self.args = tuple(args)
-        self.process = subprocess.Popen(
-            [str(FAB), "-r", str(REPOSITORY), *args],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def finish(self, code: int | None = 0, timeout: float = TIMEOUT) -> Done:
-        """Wait for its end; asserts its exit code (unless None) and that there is no traceback."""
-        try:
-            out, err = self.process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            out, err = self.process.communicate(timeout=5)
-            raise AssertionError(
-                f"fab {' '.join(self.args)} did not end in {timeout:g} s:\n{out!r}\n{err!r}"
-            ) from None
-        done = Done(
-            self.args, self.process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
-        )
-        assert TRACEBACK not in done.stdout + done.stderr, str(done)
-        assert "Switchover itself made a mistake" not in done.stdout + done.stderr, str(done)
-        assert code is None or done.code == code, f"expected exit code {code}: {done}"
-        return done
-
-    def kill(self) -> None:
-        """End it and what it started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.kill()
-        self.process.communicate(timeout=5)
+from tests.support.fab import FAB, TIMEOUT, Done, Running
+from tests.support.sshd import Sshd
 
 
 @dataclass
-class UploadTarget:
+class DeployedSite:
     """A deployment root on a host, looked at from here."""
 
     deploy_to: Path
@@ -162,7 +62,7 @@ class UploadTarget:
         return not self.locked() and not list((self.deploy_to / ".switchover/incoming").iterdir())
 
 
-class Project(UploadTarget):
+class Project(DeployedSite):
     """A folder with config.yaml and build/, and the server it is deployed to."""
 
     def __init__(self, folder: Path, server: Sshd, deploy_to: Path) -> None:
@@ -284,7 +184,7 @@ def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
 
 
 @contextlib.contextmanager
-def untouched(project: UploadTarget) -> Iterator[None]:
+def untouched(project: DeployedSite) -> Iterator[None]:
     """What is live before is live afterwards: the link, and every byte of the tree that it points at."""
     assert project.live is not None, "deploy something first"
     link, tree = project.current.lstat(), snapshot(project.current.resolve())
@@ -307,115 +207,10 @@ def write_owned(project: Project, path: Path, text: str) -> None:
             one.chmod(0o700)
 
 
-def eventually(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
-    """Wait until `condition` holds, at the longest `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.02)
-
-
-class Barrier:
-    """Holds a hook on the host until the test lets it go."""
-
-    def __init__(self, folder: Path) -> None:
-        self.reached = folder / "reached"
-        self.opened = folder / "open"
-
-    @property
-    def hook(self) -> str:
-        """A shell command that says it is there, and waits: at the longest 60 s."""
-        return (
-            f"touch {self.reached}; n=0; "
-            f"while [ ! -e {self.opened} ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n+1)); done"
-        )
-
-    def wait(self) -> None:
-        """Until the hook runs."""
-        eventually(self.reached.exists, "the hook runs")
-
-    def open(self) -> None:
-        """Let it go on."""
-        self.opened.touch()
-
-
-class Site:
-    """An HTTP server on loopback that answers with the given statuses in turn, and goes on with the last."""
-
-    def __init__(self, *statuses: int) -> None:
-        self.statuses = list(statuses)
-        self.asked = 0
-
-    def __enter__(self) -> Site:
-        site = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.asked += 1
-                status = site.statuses.pop(0) if len(site.statuses) > 1 else site.statuses[0]
-                self.send_response(status)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Quietly."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/healthz"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
-
-
-class Service:
-    """A service on loopback that goes on with what it has loaded until it is told to load again.
-
-    GET /reload loads index.html of what is live, as it is now. GET /healthz: 503 where what it has loaded
-    says "bad". Its hook is for after_switch.
-    """
-
-    def __init__(self, deploy_to: Path) -> None:
-        self.page = deploy_to / "current/index.html"
-        self.loaded = ""
-        self.reloads = 0
-
-    def __enter__(self) -> Service:
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                if self.path == "/reload":
-                    service.loaded = service.page.read_text()
-                    service.reloads += 1
-                self.send_response(503 if "bad" in service.loaded and self.path == "/healthz" else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Quietly."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        return self
-
-    @property
-    def hook(self) -> str:
-        """What reloads it."""
-        return f"curl -sf {self.base}/reload || wget -q -O /dev/null {self.base}/reload"
-
-    @property
-    def health(self) -> dict[str, object]:
-        """The section of the configuration."""
-        return {"url": f"{self.base}/healthz", "timeout": 1}
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
+def nothing_is_left(project: Project) -> None:
+    """Nothing half done: no lock, no upload, no job, no record of a release that is not there."""
+    assert project.is_tidy()
+    assert not list((project.deploy_to / ".switchover/jobs").iterdir())
+    states = project.states()
+    assert not {"building", "ready"} & set(states.values()), states
+    assert set(project.released) == set(states)
