@@ -6,8 +6,10 @@ Events come from several threads at once, one a host: a listener must be thread-
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+SHOWN = 10  # paths named in a message
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,12 @@ def size(count: int) -> str:
     import humanize  # here: scripts that print nothing need it not
 
     return str(humanize.naturalsize(count))
+
+
+def shorten_list(paths: Sequence[str]) -> str:
+    """The first of these paths, and how many there are besides, for a message."""
+    rest = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(repr(path) for path in paths[:SHOWN]) + rest
 
 
 def silent(event: Event) -> None:

@@ -23,8 +23,9 @@ from .errors import NoSuchRelease, SwitchoverError
 from .events import Listener, Note, Output, StepFailed, StepFinished, StepStarted, silent
 from .hosts import AT_ONCE, Target, opened
 from .local.build import build as local_build
-from .phases import FAB, Fleet, Outcome, release
+from .phases import FAB, Fleet, release
 from .remote.host import Host
+from .results import Outcome
 from .session.session import HostSession
 from .settings import Settings
 from .site import lock, records

@@ -8,7 +8,6 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -27,27 +26,14 @@ from .errors import (
 )
 from .hosts import AT_ONCE
 from .local import last_failure
+from .results import Outcome
 from .session.going_live import Switching
-from .session.session import HostResult, HostSession
+from .session.session import HostSession
 from .typed import Typed
 
 W = TypeVar("W", bound=HostSession)
 
 FAB = Typed()
-
-
-@dataclass
-class Outcome:
-    """What became of a command. exit_code as in CONTRACT; `error` is the one to read first."""
-
-    exit_code: int = 0
-    error: SwitchoverError | None = None
-    hosts: list[HostResult] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether all of it was done."""
-        return self.exit_code == 0
 
 
 def _bug(error: Exception) -> SwitchoverError:

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 from ..background import background
 from ..errors import DENIED, NO_SPACE, QUOTA, READ_ONLY, CommandFailed, HostNotReady, VerificationFailed
-from ..events import Progress, count
+from ..events import Progress, count, shorten_list
 from ..remote.files import PathInfo
 from ..remote.host import Host, replace_file, write_file
 from ..remote.shell import Result, Script, quote
-from ..session.session import HostSession, some
-from ..session.steps import Steps
+from ..session.session import HostSession
+from ..session.steps import BatchedSteps
 from ..settings import Settings
 from ..site import records, state
 from ..site.lock import Owner
@@ -158,12 +158,12 @@ class ReleaseBuild(HostSession):
         if wrong := self._attempt():
             self._doubt(wrong)
             after = [path for path in wrong if path in again]
-            told = (
-                f"; {count(len(after), 'path')} also after being sent again: {some(after)}" if after else ""
-            )
+            named = f"{count(len(wrong), 'path')} missing or different: {shorten_list(wrong)}"
+            if after:
+                named += f"; {count(len(after), 'path')} also after being sent again: {shorten_list(after)}"
             raise VerificationFailed(
                 f"The new release on {self.host.name} is not what was deployed.",
-                f"{count(len(wrong), 'path')} missing or different: {some(wrong)}{told}",
+                named,
                 "Deploy with --from-scratch. If that does not help, the host's disk is to be checked.",
             )
 
@@ -187,7 +187,7 @@ class ReleaseBuild(HostSession):
         if wrong:
             where = "cache/ was changed on the host" if damaged else "the release is not as it was sent"
             wrong = sorted({*wrong, *damaged})
-            self.host.note("warn", f"{where}: {count(len(wrong), 'path')} sent again: {some(wrong)}")
+            self.host.note("warn", f"{where}: {count(len(wrong), 'path')} sent again: {shorten_list(wrong)}")
         return wrong
 
     def _doubt(self, wrong: list[str]) -> None:
@@ -232,12 +232,15 @@ class ReleaseBuild(HostSession):
         copied += self.strategy.parts(self, update) if update is not None else []
         linking = self._linking(seeds)
         parts = [*copied, *linking, self.verification.proving()]
-        steps = Steps(self, ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"])
-        steps.details = {
-            "copy": copying.mode_used,
-            "link": lambda _: count(len(self.shared), "shared path"),
-            "verify": lambda _: count(len(self.wanted), "path"),
-        }
+        steps = BatchedSteps(
+            self.steps,
+            ["copy"] * len(copied) + ["link"] * len(linking) + ["verify"],
+            {
+                "copy": copying.mode_used,
+                "link": lambda _: count(len(self.shared), "shared path"),
+                "verify": lambda _: count(len(self.wanted), "path"),
+            },
+        )
         expected = background(lambda: proof.expected_shape(self.wanted))
         ended = self.jobs.status_of("build", parts)
         watching = self.host.files.watching(
@@ -294,7 +297,7 @@ class ReleaseBuild(HostSession):
                 )  # fmt: skip
             done = update.difference
             self.sent |= {entry.path for entry in done.written}
-            self.count(done)
+            self.result.count(done)
             tell(
                 f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
                 f"{len(done.deleted)} deleted"
@@ -367,9 +370,3 @@ class ReleaseBuild(HostSession):
     def _tally(self, difference: Difference) -> Callable[[int, int], None]:
         files, size, emit, name = len(difference.uploads), difference.size, self.host.emit, self.host.name
         return lambda done, sent: emit(Progress(name, "upload", done, files, sent, size))
-
-    def count(self, done: Difference) -> None:
-        """Add what was uploaded to the result."""
-        self.result.files_uploaded += len(done.uploads)
-        self.result.files_deleted += len([e for e in done.deleted if e.kind != "dir"])
-        self.result.bytes_uploaded += done.size

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import CommandFailed
+from ..events import shorten_list
 from ..remote.shell import Result, Script
-from ..session.session import some
 from ..site.manifest import Entry, Manifest, RemoteContents
 from . import shared, transfers
 from .shared import Linked, Shared
@@ -50,7 +50,7 @@ class Sharing:
             build.host, UploadTarget(folder, f"{folder}.part"), RemoteContents(), build.source, wanted,
             RemoteContents().difference(wanted), transfer, lambda files, size: None,
         )  # fmt: skip
-        build.count(update.difference)
+        build.result.count(update.difference)
         self._uploaded = [entry.path for entry in entries if entry.kind != "dir"]
         self.what = replace(self.what, seeds=folder)
         return update
@@ -114,16 +114,20 @@ class Sharing:
     def _tell(self, seeded: str) -> None:
         host, result, linked = self.build.host, self.build.result, self.linked
         if result.seeds:
-            host.note("info", f"{_files(result.seeds)} {seeded}: {some(result.seeds)}")
+            host.note("info", f"{_files(result.seeds)} {seeded}: {shorten_list(result.seeds)}")
         if linked.kept:
-            host.note("info", f"shared/ has begun with what the live release had: {some(linked.kept)}")
+            host.note(
+                "info", f"shared/ has begun with what the live release had: {shorten_list(linked.kept)}"
+            )
         if linked.left:
-            host.note("warn", f"links of the live release, not copied to shared/: {some(linked.left)}")
+            host.note(
+                "warn", f"links of the live release, not copied to shared/: {shorten_list(linked.left)}"
+            )
         if unserved := [path for path in result.unserved if _below_any(path, self.paths)]:
             host.note(
                 "warn",
                 f"{_files(unserved)} of the source lie in what is shared, and are not served, since shared/ "
-                f"was seeded before: {some(unserved)}",
+                f"was seeded before: {shorten_list(unserved)}",
             )
 
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..events import count
+from ..events import count, shorten_list
 from ..remote.shell import Result, Script
-from ..session.session import some
 from ..site.manifest import Entry, Manifest
 from . import proof
 from .observe import digests, observe
@@ -76,11 +75,11 @@ class Verification:
             wrong -= set(edited)
             if edited:
                 build.host.note(
-                    "info", f"{count(len(edited), 'path')} edited by hand carry over: {some(edited)}"
+                    "info", f"{count(len(edited), 'path')} edited by hand carry over: {shorten_list(edited)}"
                 )
         elif extra:
             build.host.note(
-                "warn", f"{count(len(extra), 'path')} in the cache not from the source: {some(extra)}"
+                "warn", f"{count(len(extra), 'path')} in the cache not from the source: {shorten_list(extra)}"
             )
         return sorted({*wrong, *self._altered(wrong | behind)})
 
@@ -99,7 +98,7 @@ class Verification:
             build.host.note(
                 "warn",
                 f"the live release has links where the source has directories ({named}): they stay, and what "
-                f"the source has below them is not served: {some(files)}",
+                f"the source has below them is not served: {shorten_list(files)}",
             )
         return behind
 

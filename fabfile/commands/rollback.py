@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from ..build.observe import observe
 from ..errors import VerificationFailed
+from ..events import shorten_list
 from ..remote.shell import Script, failed, quote
 from ..session.going_live import Switching, Tree
-from ..session.session import some
 from ..site import records, state
 from ..site.records import Record
 
@@ -52,7 +52,7 @@ class Rollback(Switching):
             if missing:
                 raise VerificationFailed(
                     f"Release {release} on {self.host.name} is not whole any more.",
-                    f"{len(missing)} paths are missing: {some(missing)}",
+                    f"{len(missing)} paths are missing: {shorten_list(missing)}",
                     "Choose another with --to ID (see `fab releases`), or deploy again.",
                 )
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import Stopped, SwitchoverError
 from ..events import count, size
-from ..session.session import UNKNOWN
+from ..results import UNKNOWN
 from .live import Live
 from .screen import Piece, Screen
 
 if TYPE_CHECKING:
-    from ..fleet import Holding, Listing, Outcome
-    from ..session.session import HostResult
+    from ..fleet import Holding, Listing
+    from ..results import HostResult, Outcome
 
 __all__ = [
     "Live", "show_deployment", "show_error", "show_locks", "show_plan", "show_releases",

@@ -13,7 +13,7 @@ from .screen import Piece, Screen
 if TYPE_CHECKING:
     from ..diagnosis import Diagnosis, Finding
     from ..diagnosis.finding import Difference, Fix, IdleLife, Root
-    from ..fleet import Outcome
+    from ..results import Outcome
 
 Json = dict[str, Any]
 

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SwitchoverError
-from ..session.session import HostResult
+from ..results import HostResult, Outcome
 
 if TYPE_CHECKING:
-    from ..fleet import Holding, Listing, Outcome
+    from ..fleet import Holding, Listing
 
 Json = dict[str, Any]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from ..errors import CommandFailed, HealthCheckFailed, HookFailed, HostNotReady, LockLost, SwitchoverError
 from ..events import Output
 from ..remote.shell import Script
+from ..results import UNKNOWN, ServedAgain
 from ..site import records
 from ..site.records import Record
 from . import deadman, hooks, switch
-from .session import UNKNOWN, Again, HostSession
+from .session import HostSession
 
 SERVED_WITHIN = 30.0  # seconds for after_switch and health in what is live again, once a signal came
 BACK = "switch-back"  # SWITCHOVER_COMMAND of hooks that run because a link was put back
@@ -170,7 +171,7 @@ class Switching(HostSession):
                 switch.point(self.host, self.layout, self.state.target, self.guard)
             self.result.live = self.state.live
             if was_ours or self.switched:
-                self.result.again = Again()
+                self.result.again = ServedAgain()
             tell(f"{self.state.shown} is live again")
         alone = self.switched and not was_ours and self.settings.confirm is not None
         self.write_down(self.silence if alone else "")
@@ -229,7 +230,7 @@ class Switching(HostSession):
         if again.error:
             self.host.note("warn", f"after the switch back: {again.error.what} {again.error.why}")
 
-    def _hooks_again(self, again: Again, tree: Tree) -> None:
+    def _hooks_again(self, again: ServedAgain, tree: Tree) -> None:
         commands, step = self.settings.hooks.after_switch, "after_switch again"
         if not commands:
             return

@@ -8,75 +8,25 @@ from __future__ import annotations
 import contextlib
 import posixpath
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
 
 from .. import interruption
 from ..background import background
 from ..errors import ConnectionFailed, ConnectionLost, FilesError, Locked, LockLost, Stopped, SwitchoverError
-from ..events import StepFailed, StepFinished, StepStarted
 from ..remote.host import Host
 from ..remote.jobs import Jobs
 from ..remote.shell import Result, Script
+from ..results import HostResult
 from ..settings import Settings
 from ..site import state
 from ..site.layout import Layout
 from ..site.lock import LEASE, NOT_OURS, RENEW, Lease, Lock, Owner
-from ..site.manifest import Difference
-from .steps import Steps
+from .steps import BatchedSteps, Steps, Tell
 
-SHOWN = 10  # paths named in a message
 # Errors that no broken lock can have caused.
 NOT_OF_THE_LOCK = (ConnectionFailed, ConnectionLost, Locked, LockLost, Stopped)
-
-
-UNKNOWN = "unknown"  # HostResult.live, where nobody could look
-
-
-@dataclass
-class Again:
-    """What came of a release that is live again after a switch back.
-
-    hooks, health: "ok", "failed", "unknown" (begun, and its end not seen) or "none" (there were none, or they
-    were not begun). error: the first one.
-    """
-
-    hooks: str = "none"
-    health: str = "none"
-    error: SwitchoverError | None = None
-    may_serve_other: bool = False  # services may still run what they took up from the release that was left
-
-
-@dataclass
-class HostResult:
-    """What became of one host: the `hosts` entry of CONTRACT's JSON.
-
-    live: what is live in the end, None where nothing is, UNKNOWN. again: set where a link was put back.
-    """
-
-    host: str
-    ok: bool = True
-    release: str | None = None
-    previous: str | None = None
-    live: str | None = UNKNOWN
-    again: Again | None = None
-    strategy: str = ""
-    transfer: str = ""
-    copy: str = ""
-    files_uploaded: int = 0
-    files_deleted: int = 0
-    bytes_uploaded: int = 0
-    reconnects: int = 0
-    phases: dict[str, float] = field(default_factory=dict)
-    error: SwitchoverError | None = None
-    plan: Difference | None = None
-    drift: dict[str, list[str]] | None = None
-    seeds: list[str] = field(default_factory=list)  # files of the source that shared/ has begun with
-    unserved: list[str] = field(default_factory=list)  # files of the source that the site does not serve
-    failed_in: str = ""  # the step
 
 
 class HostSession:
@@ -97,28 +47,15 @@ class HostSession:
         )
         within = settings.confirm.within if settings.confirm else LEASE
         self.lease = Lease(self.lock, min(RENEW, within / 3))
-        self.halt = halt
         self.result = HostResult(host.name)
+        self.steps = Steps(host, self.result, halt, self.lock_lost)
         self.state: state.State = None  # type: ignore[assignment]
         self._asked_about: SwitchoverError | None = None
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[str], None]]:
-        """A named step: timed, told, and turned into LockLost where somebody broke our lock.
-
-        Gives a function that sets the phrase told about it.
-        """
-        if self.halt.is_set():
-            if asked := interruption.current.asked:
-                raise Stopped(f"Interrupted before {name}.", asked, "Run the same command again to go on.")
-            raise Stopped(f"{self.host.name} was stopped before {name}, because another host failed.")
-        started, detail = time.monotonic(), [""]
-        self.host.emit(StepStarted(self.host.name, name))
-        try:
-            yield lambda text: detail.__setitem__(0, text)
-        except SwitchoverError as error:
-            raise self.failed(name, started, error) from error
-        self.finished(name, started, detail[0])
+    @property
+    def step(self) -> Callable[[str], AbstractContextManager[Tell]]:
+        """See Steps.step."""
+        return self.steps.step
 
     @contextmanager
     def cut_short(self, seconds: float) -> Iterator[None]:
@@ -131,22 +68,6 @@ class HostSession:
             yield
         finally:
             connection.interrupted = kept
-
-    def finished(self, name: str, started: float, detail: str = "") -> None:
-        """Tell that a step has ended well. started: by time.monotonic()."""
-        self.host.emit(StepFinished(self.host.name, name, self._took(name, started), detail))
-
-    def failed(self, name: str, started: float, error: SwitchoverError) -> SwitchoverError:
-        """Tell that a step has failed; the error to raise."""
-        told = self.lock_lost(error)
-        self.host.emit(StepFailed(self.host.name, name, self._took(name, started), told.what))
-        self.result.failed_in = self.result.failed_in or name
-        return told
-
-    def _took(self, name: str, started: float) -> float:
-        seconds = time.monotonic() - started
-        self.result.phases[name] = round(self.result.phases.get(name, 0) + seconds, 3)
-        return seconds
 
     def lock_lost(self, error: SwitchoverError) -> SwitchoverError:
         """The error as it is, or LockLost where the guard, asked now, says that the lock is not ours.
@@ -282,7 +203,7 @@ class HostSession:
         """Run the last `parts`, of the step `step`, and give the lock back in the same round trip; what the
         parts left.
         """
-        steps = Steps(self, [step] * len(parts) + ["unlock"])
+        steps = BatchedSteps(self.steps, [step] * len(parts) + ["unlock"])
         unlocking = Script("Unlocking", self._unlocking)
         with steps.running():
             results = self.host.shell.batch([*parts, unlocking], guard=self.guard, ended=steps.ended)
@@ -295,9 +216,3 @@ def _upwards(path: str) -> Iterator[str]:
     while path and path != "/":
         yield path
         path = posixpath.dirname(path)
-
-
-def some(paths: list[str]) -> str:
-    """The first paths, for a message."""
-    rest = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return ", ".join(repr(path) for path in paths[:SHOWN]) + rest

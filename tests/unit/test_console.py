@@ -10,7 +10,7 @@ from fabfile.errors import HookFailed, HostNotReady, Stopped
 from fabfile.events import Note, Output, Progress, StepFailed, StepFinished, StepStarted
 from fabfile.fleet import Outcome
 from fabfile.report import console
-from fabfile.session.session import HostResult
+from fabfile.results import HostResult
 
 MARKUP = "[bold]x[/bold] [/] [link=https://evil.example]y[/link]"
 EVENTS = [
