@@ -131,10 +131,13 @@ def bench(c: Context, rounds: int = 5, only: str = "") -> None:
 
 @task
 def lint(c: Context) -> None:
-    """ruff and mypy (strict on fabfile/)."""
+    """ruff, mypy (strict on fabfile/), and ShellCheck on the scripts that run on hosts."""
     _run(c, sys.executable, "-m", "ruff", "check", ".")
     _run(c, sys.executable, "-m", "ruff", "format", "--check", ".")
     _run(c, sys.executable, "-m", "mypy")
+    # Installed beside our Python: the same version for everybody.
+    scripts = sorted(map(str, Path(__file__).parent.glob("fabfile/**/*.sh")))
+    _run(c, str(Path(sys.executable).with_name("shellcheck")), *scripts)
 
 
 def _run(c: Context, *words: str) -> None:

@@ -16,12 +16,15 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from ..errors import CommandFailed, CommandTimedOut, JobLost
-from .job_scripts import CANCEL, FOLLOW, PROCESS, RUNNER
 from .output import ANSWER, Lines, StoredManifest
-from .shell import Batch, Ended, Result, Script, Shell, failed, quote
+from .script_files import Scripts
+from .shell import Batch, Ended, Result, Script, Shell, failed
 
+UNSTARTED = 10  # seconds after which a job that nobody has claimed counts as lost
 FOR_EVER = 10**7  # seconds; for a job that ends by itself
 STRAY = re.compile(r"^stray\t([A-Za-z0-9][A-Za-z0-9_.-]{0,200})$", re.M)
+
+_scripts = Scripts(__package__)
 
 
 class Jobs:
@@ -90,15 +93,7 @@ class Jobs:
 
     def settle(self) -> None:
         """Wait for jobs of an interrupted command that still run; forget those that did not end well."""
-        script = f"""{PROCESS}
-for J in {quote(self.folder)}.*; do
-  [ -d "$J" ] || continue
-  n=0; while [ ! -f "$J/status" ] && alive && [ $n -lt {int(self.shell.timeout * 2)} ]; do
-    sleep 0.5 2>/dev/null || sleep 1; n=$((n + 1)); [ $((n % 8)) != 0 ] || echo >&2
-  done
-  if [ ! -f "$J/status" ] && alive; then echo "$J still runs, as process $pid" >&2; exit 1; fi
-  [ "$(cat "$J/status" 2>/dev/null)" = 0 ] || rm -rf "$J"
-done"""
+        script = _scripts("settle_jobs", folder=self.folder, turns=int(self.shell.timeout * 2))
         self.shell.run(self.guard + script, what="Waiting for the interrupted jobs")
 
     def end(self, between: str = ":") -> None:
@@ -112,35 +107,22 @@ done"""
 
     def ending(self, between: str = ":") -> str:
         """The script of end()."""
-        pattern = f"{quote(self.folder)}.*"
-        return f"{_cancelled(pattern)}\n{between}\n{_removed(pattern)}"
+        return self._ending("ours", between)
 
     def end_others(self) -> None:
         """The same for the jobs of all other commands; only for whoever holds the lock."""
-        base = self.folder.rpartition("/")[0]
-        pattern, spared = f"{quote(base)}/*", f"{quote(self.folder)}.*"
-        script = f"{_cancelled(pattern, spared)}\n{_removed(pattern, spared)}"
-        said = self.shell.run(self.guard + script, what="Ending abandoned jobs")
+        said = self.shell.run(self.guard + self._ending("others"), what="Ending abandoned jobs")
         self._tell_strays(said.text)
+
+    def _ending(self, whose: str, between: str = ":") -> str:
+        functions = _scripts("end_jobs", folder=self.folder, whose=whose)
+        return f"{functions}\neach cancel\n{between}\neach forget\n"
 
     def _tell_strays(self, said: str) -> None:
         for name in sorted(set(STRAY.findall(said))):
             self.tell(
                 f"the job {name} does not say which process runs it: nothing was ended, and it is left there"
             )
-
-
-def _cancelled(pattern: str, spared: str = "''") -> str:
-    return f"{CANCEL}\nfor J in {pattern}; do case $J in {spared}) ;; *) ( cancel ) ;; esac; done"
-
-
-def _removed(pattern: str, spared: str = "''") -> str:
-    """Removes the jobs, but for those that name no process that there can be."""
-    return (
-        f"for J in {pattern}; do case $J in {spared}) continue ;; esac; "
-        '{ [ -e "$J" ] || [ -L "$J" ]; } || continue; '
-        'if stray; then printf "stray\\t%s\\n" "${J##*/}"; else rm -rf "$J"; fi; done'
-    )
 
 
 def run(
@@ -183,8 +165,16 @@ def run(
 
     def attach() -> Result:
         # The follower prints only what is new, so each attempt is a command of its own.
-        follow = f"offset={size[0]}; first={mark[:8]}; second={mark[8:]}\n{FOLLOW}"
-        return shell.run(start + follow, what=what, sink=receive, most=None, timeout=limit + 60, check=False,
+        follow = _scripts(
+            "follow_job",
+            job=folder,
+            offset=size[0],
+            first=mark[:8],
+            second=mark[8:],
+            unstarted=UNSTARTED * 5,  # turns a second
+        )
+        both = f"{start}\n{follow}"
+        return shell.run(both, what=what, sink=receive, most=None, timeout=limit + 60, check=False,
                          repeat=False, secret=own_environment)  # fmt: skip
 
     result = shell.connection.persist(attach)
@@ -223,30 +213,20 @@ def _judge(result: Result, log: bytes, mark: str, what: str, limit: float, check
 
 
 def _starting(folder: str, guard: str, limit: float, script: str, own_environment: bool = False) -> str:
-    """Claims and starts the job, unless that was done before. The script is there whole before it runs."""
+    """Claims and starts the job, unless that was done before. Its script goes in a here-document: as a word
+    it could become an argument, which every account of the host sees.
+    """
     end = f"end-{secrets.token_hex(8)}"  # what no script can hold, since nobody knew it
-    fresh = quote(f"{folder}/script.{end}")
-    environment = ""
-    if own_environment:  # bash says SHELLOPTS and BASHOPTS, and does not take them
-        names = '"${BASH_VERSION:+/^export SHELLOPTS=/d; /^export BASHOPTS=/d}"'
-        take = f'sed {names} > {fresh}.env <<{end} && mv -f {fresh}.env "$J/environment" || exit 1'
-        environment = f"{take}\numask $account\n{end}"
-    return f"""
-J={quote(folder)}
-if [ ! -L "$J/process" ]; then
-  {guard or ":"}
-  umask 077
-  mkdir -p "$J" && chmod 700 "$J" || exit 1
+    runner = _scripts.functions("run_job")
+    environment = f"take_environment <<{end}\numask $account\n{end}" if own_environment else ":"
+    return f"""{_scripts("start_job", job=folder, limit=int(limit), runner=runner, end=end)}
+if unstarted; then
+{guard or ":"}
+make_place
 {environment}
-cat > {fresh} <<'{end}' || exit 1
+take_script <<'{end}'
 {script}
 {end}
-  mv -f {fresh} "$J/script" && : >> "$J/log" && cd "$J" || exit 1
-  if command -v setsid >/dev/null 2>&1; then
-    setsid /bin/sh -c {quote(RUNNER)} sh {int(limit)} </dev/null >/dev/null 2>&1 &
-  else
-    (trap '' HUP; /bin/sh -c {quote(RUNNER)} sh {int(limit)} </dev/null >/dev/null 2>&1 &)
-  fi
-  cd /
+launch
 fi
 """

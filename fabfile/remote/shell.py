@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..errors import CommandFailed, CommandTimedOut, LinkLost, classify
 from .connection import LINK_ERRORS, Connection
 from .output import ANSWER, Drain
 from .request import FROM_STDIN, Request, whole
+from .script_files import quote as quote  # for whoever imports it from here
 from .sessions import refused, request
 
 LAST_LINES = 12  # of a failed command's output, shown to the user
@@ -32,13 +32,6 @@ SHORT, LONG = 8_500, 100_000
 POLL = 0.5  # seconds between looks at the deadline while nothing moves
 STARTS_WITHIN = 120.0  # seconds for the login, its start-up files, and /bin/sh
 NUDGE = 2.0  # seconds after which a start-up file may be waiting for a line
-
-
-def quote(text: str) -> str:
-    """Quote for sh. The only place where a path or any other value enters a command."""
-    if "\0" in text:
-        raise ValueError("a NUL can't enter a command")
-    return shlex.quote(text)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 from ..errors import HostNotReady, Locked, SwitchoverError
 from ..remote.answers import decimal, json_object, not_understood, plain
 from ..remote.host import Host, write_file
-from ..remote.job_scripts import PROCESS
+from ..remote.script_files import Scripts
 from ..remote.shell import Result, Script, failed, quote
 from .layout import Layout
 from .state import not_ours
@@ -40,6 +40,7 @@ RENEW = 20.0  # seconds between two signs of life
 LAST = 999_999_999  # of the numbers: some shells count with 32 bits
 OWNER_LIMIT = 4096  # bytes; ours have about 250
 
+_PROCESS = Scripts("fabfile.remote").functions("process")
 # The highest lock. Only directories count that are named by a number as we write it: 08 would be octal.
 _TOP = f"""
 number() {{
@@ -286,14 +287,14 @@ def _open_to_others(layout: Layout) -> str:
 # Whether the lock $top has run out: no sign of life for the lease's time, and no job that runs. A time that
 # is as far in the future is no sign of life either.
 _EXPIRED = f"""
-{PROCESS}
+{_PROCESS}
 expired() {{
   limit={LEASE}; [ -f "$top/owner" ] || limit={UNSIGNED}
   last=$(stat -c %Y "$top/owner" 2>/dev/null || stat -c %Y "$top" 2>/dev/null) || return 1
   age=$(($(date +%s) - last))
   [ $age -gt $limit ] || [ $age -lt -$limit ] || return 1
-  for J in ../jobs/*; do
-    if [ -d "$J" ] && [ ! -f "$J/status" ] && alive; then return 1; fi
+  for job in ../jobs/*; do
+    if [ -d "$job" ] && [ ! -f "$job/status" ] && alive; then return 1; fi
   done
 }}
 """

@@ -229,7 +229,7 @@ def test_killed_from_outside_a_repeatable_one_runs_again(host: Host, place: Path
 def test_one_that_nobody_claims(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that is killed while it starts: that is noticed, and not waited for."""
     place, host = sshd.new_dir("jobs-"), host_of(sshd)
-    monkeypatch.setattr(jobs, "RUNNER", "exit 0")
+    monkeypatch.setattr(jobs._scripts, "functions", lambda name: "exit 0")
     with pytest.raises(JobLost) as caught:
         jobs.run(host.shell, f"{place}/job", f"touch {place}/ran", what="It")
     assert "never started" in caught.value.why and not (place / "ran").exists()

@@ -17,6 +17,17 @@ from fabfile.remote.shell import Result, Script, Shell, failed
 from fabfile.settings import Ssh
 
 LIMIT = 30  # seconds for one script
+# What runs the scripts; the fixture `shell` of tests/unit/conftest.py tries each of SHELLS.
+SHELLS = {
+    "dash": "dash",
+    "bash": "bash --posix",
+    "busybox": "busybox sh",
+    "mksh": "mksh",
+    "ksh93": "ksh93",
+    "yash": "yash -o posixlycorrect",
+    "zsh": "zsh --emulate sh",
+}
+shell = "/bin/sh"
 
 
 class Wire:
@@ -86,11 +97,12 @@ class LocalShell(Shell):
 
 
 def sh(script: str, data: bytes = b"", path: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Run a script of any length. path: a folder for the head of PATH."""
+    """Run a script of any length, by `shell`, which stands for /bin/sh too. path: a folder for the head of
+    PATH.
+    """
     environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
-    return subprocess.run(
-        ["sh", "-c", script], input=data, capture_output=True, env=environment, timeout=LIMIT
-    )
+    words = [*shell.split(), "-c", script.replace("/bin/sh", shell)]
+    return subprocess.run(words, input=data, capture_output=True, env=environment, timeout=LIMIT)
 
 
 def local_host(path: Path | None = None, **rules: Any) -> Host:

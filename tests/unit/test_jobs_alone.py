@@ -11,11 +11,13 @@ import pytest
 from fabfile.errors import CommandFailed
 from fabfile.remote import jobs
 from fabfile.remote.host import Host
-from fabfile.remote.job_scripts import PROCESS
 from fabfile.remote.jobs import Jobs
+from fabfile.remote.script_files import Scripts
 from tests.support.local import LocalShell, local_host, sh
 from tests.support.programs import program
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.usefixtures("shell")
 
 LONG = 300_000  # bytes of a script that can't travel as a command
 
@@ -67,7 +69,7 @@ def test_jobs_that_still_run_are_waited_for(folder: Path, tmp_path: Path) -> Non
     first.start("build", job, "A job")
     (place,) = folder.iterdir()
     eventually((place / "process").is_symlink, "it is claimed")
-    waiting = local_host(program(tmp_path / "bin", "sleep", f"touch {go}"))
+    waiting = local_host(program(tmp_path / "bin", "readlink", f"touch {go}"))
     Jobs(waiting.shell, f"{folder}/20260101000000", print).settle()
     assert (place / "status").read_text() == "0\n"
     assert (place / "log").read_text() == "done\n"
@@ -110,7 +112,7 @@ def claimed(folder: Path, pid: int, start: str, boot: str) -> Path:
 
 
 def alive(job: Path) -> int:
-    return sh(f"{PROCESS}\nJ={job}\nalive").returncode
+    return sh(f"{Scripts('fabfile.remote').functions('process')}\njob={job}\nalive").returncode
 
 
 def test_a_job_lives_while_its_process_does(folder: Path, stranger: subprocess.Popen[bytes]) -> None:
