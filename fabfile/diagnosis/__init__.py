@@ -31,7 +31,8 @@ from .examination import WHOLE, Examination, OutOfTime, Probe, Unanswered, quiet
 from .finding import CATALOGUE, Diagnosis, Finding, Login
 from .probes import PROBES, network
 from .rules import network as rules_network
-from .verdict import PHASES, add_unseen, conclude, differences, ordered
+from .unexplained import settle
+from .verdict import PHASES, conclude, differences, ordered
 
 __all__ = ["CATALOGUE", "Diagnosis", "Finding", "diagnose", "differences"]
 
@@ -128,12 +129,12 @@ class _Run:
                 e.skip(id, "--only did not ask for it", unknown=False)
 
     def _conclude(self) -> Diagnosis:
-        e, findings = self.e, dict(self.e.findings)
+        e = self.e
+        if not self.only:
+            settle(e, e.address)
+        findings = dict(e.findings)
         if self.only:
             findings = {id: f for id, f in findings.items() if id in self.only or f.bad}
-        add_unseen(findings)
-        if "unexplained" not in findings and not self.only:
-            findings["unexplained"] = Finding("unexplained", "ok", CATALOGUE["unexplained"].fine)
         verdict = conclude(findings, e.facts, self.phase)
         if self.incident and not verdict.roots and not self.deep:
             verdict = replace(verdict, what=f"{verdict.what} {AFTERWARDS.format(phase=self.phase)}")

@@ -19,10 +19,11 @@ class Fix:
     """The exact change that mends a finding.
 
     where: sshd_config (a line of it, on the host), config.yaml (a key and its value, here),
-           host (a command to run there) or here (a command to run on this machine).
+           host (a command to run there), here (a command to run on this machine) or send (a text for the
+           hosting company, where no change of ours is known to mend it).
     """
 
-    where: Literal["sshd_config", "config.yaml", "host", "here"]
+    where: Literal["sshd_config", "config.yaml", "host", "here", "send"]
     change: str
 
 
@@ -68,7 +69,7 @@ class Entry:
 
 
 # What SFTP says where nothing can be written: it does not tell why.
-_NO_ROOM = ("sftp-denied", "sftp-readonly", "strategy-advice")
+_NO_ROOM = ("sftp-denied", "sftp-readonly", "sftp-broken", "strategy-advice")
 
 _NO_SFTP = ("sftp-missing", "sftp-broken", "sftp-denied", "sftp-readonly")
 

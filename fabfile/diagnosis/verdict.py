@@ -27,31 +27,6 @@ PRIVATE = {
 ADVICE = ("strategy-advice",)  # never a root where there is another one
 
 
-# What must have been seen before anybody may say that deployments work.
-BASIC = (
-    "auth-failed", "shell-forced", "max-sessions", "path-hangs", "permissions", "no-symlink",
-    "no-atomic-rename", "current-not-link", "tool-missing", "link-cut",
-)  # fmt: skip
-
-
-def add_unseen(findings: dict[str, Finding]) -> None:
-    """Where something basic was not seen and nothing bad explains it, say so: unknown is never "works"."""
-    unseen = [findings[id] for id in BASIC if id in findings and findings[id].unknown]
-    if not unseen or any(finding.status == "fail" for finding in findings.values()):
-        return
-    reasons = dict.fromkeys(finding.why for finding in unseen)
-    findings["unexplained"] = Finding(
-        "unexplained",
-        "fail",
-        "What a deployment needs could not all be seen.",
-        f"not seen: {', '.join(finding.id for finding in unseen)}; {'; '.join(reasons)}",
-        "Run it again; if it stays so, from another network. The report (--html FILE --anonymous) has "
-        "all that "
-        "was seen, for the hosting company.",
-        {"unseen": [finding.id for finding in unseen]},
-    )
-
-
 def conclude(findings: Mapping[str, Finding], facts: Mapping[str, str], phase: str = "") -> Verdict:
     """Rank what is bad: what fails before what is only risky, roots before what they explain, the phase
     that failed first, then in the order in which a deployment meets them.

@@ -23,6 +23,7 @@ PLACES = {
     "config.yaml": "in config.yaml",
     "host": "on the host",
     "here": "on this machine",
+    "send": "to the hosting company",
 }
 HEADLINE = {
     "server": "{}", "os": "{}", "round trip": "{} away", "file system": "{}", "free": "{} free",

@@ -140,6 +140,10 @@ def tools(e: Examination) -> None:
         poor["tar"] = "uploads go by rsync or SFTP, file by file"
     e.facts["programs"] = ", ".join(sorted(have & {"tar", "rsync", "zstd", "curl", "wget", "sha256sum"}))
     evidence: Evidence = {"missing": [*missing, *poor], "path": e.said.get("path")}
+    if missing:
+        e.missed("programs", f"not there: {', '.join(missing)}")
+    else:
+        e.saw("programs")
     if missing or poor:
         names = [*missing, *poor]
         e.judge(

@@ -56,9 +56,11 @@ done
 
 def _current(e: Examination, layout: Layout, known: state.State) -> None:
     if known.current_kind in ("link", "none"):
+        e.saw("current")
         e.ok("current-not-link", target=known.target)
         return
     what = "directory" if known.current_kind == "dir" else "file"
+    e.missed("current", f"it is a {what}")
     kept = f"{layout.current}.before-switchover"
     e.fail(
         "current-not-link",

@@ -6,7 +6,7 @@ import posixpath
 
 from ...remote.shell import quote
 from ..examination import Examination, read_rows
-from ..finding import Fix
+from ..rules import storage as rules
 
 ANSWERS_WITHIN = 6.0  # seconds for all of them
 
@@ -22,26 +22,23 @@ def answer(e: Examination) -> str:
     ]  # fmt: skip
     words = " ".join(quote(path) for path in wanted)
     said = e.ask(
-        f"for p in {words}; do "
-        '( ls -ld "$p" "$p/." >/dev/null 2>&1; printf "answers\\t%s\\n" "$p" ) & done; wait',
-        timeout=ANSWERS_WITHIN,
+        f'for p in {words}; do ( why=$(ls -ld "$p" "$p/." 2>&1 >/dev/null | tail -n 1); '
+        'printf "answers\\t%s\\t%s\\n" "$p" "$why" ) & done; wait',
+        timeout=e.bound(ANSWERS_WITHIN),
     )
-    seen = read_rows(said.out).get("answers", [])
+    seen = dict(row.partition("\t")[::2] for row in read_rows(said.out).get("answers", []))
     silent = [path for path in wanted if path not in seen]
-    if not silent:
+    if silent and not said.ended and said.started:
+        rules.mount_gone(
+            e, silent,
+            f"{len(silent)} of {len(wanted)} paths gave no answer within {ANSWERS_WITHIN:g} s, while others "
+            f"did at once: {', '.join(silent[: rules.SHOWN])}",
+        )  # fmt: skip
         return ""
-    if said.ended or not said.started:
+    if silent:
         return f"the host did not tell about {', '.join(silent)}"
-    first = min(silent, key=len)
-    e.abilities["deploy_to"] = "path-hangs"
-    e.fail(
-        "path-hangs", f"{first} does not answer: whoever touches it hangs.",
-        f"{len(silent)} of {len(wanted)} paths gave no answer within {ANSWERS_WITHIN:g} s, while others "
-        "did at once: "
-        f"{', '.join(silent[:6])}",
-        "Something is mounted there whose server is gone (NFS, SSHFS, another FUSE): see `mount`, and "
-        "mount it anew. "
-        "A deployment would hang there until its time is over.",
-        Fix("host", f"umount -l {quote(first)}"), silent=silent, waited=ANSWERS_WITHIN,
-    )  # fmt: skip
+    if gone := {path: why for path, why in seen.items() if rules.server_gone(why)}:
+        rules.mount_gone(e, list(gone), "; ".join(f"{path}: {why}" for path, why in gone.items()))
+        return ""
+    e.saw("paths")
     return ""

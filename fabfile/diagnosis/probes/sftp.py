@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import posixpath
+import random
 import time
 
 import paramiko
 from paramiko.sftp import (
     CMD_CLOSE,
+    CMD_DATA,
     CMD_EXTENDED,
     CMD_FSETSTAT,
     CMD_HANDLE,
@@ -38,6 +40,7 @@ from ..finding import Fix
 
 HEAL = Fix("sshd_config", "Subsystem sftp internal-sftp")
 REQUESTS = 60  # for the measurement of the rate
+TRANSFERRED, SFTP_BLOCK = 1 << 20, 32_768  # bytes
 SLOW = 0.02  # seconds a request; a deployment checks some dozens of things
 
 # What a deployment checks with, and what transfer: sftp writes with besides.
@@ -67,6 +70,7 @@ def opens(e: Examination) -> None:
             _missing(e, error)
     else:
         e.grant("sftp")
+        e.saw("sftp")
         e.facts["SFTP extensions"] = ", ".join(sorted(name.partition("@")[0] for name in session.extensions))
         e.ok("sftp-missing", version=3, extensions=sorted(session.extensions))
 
@@ -232,6 +236,40 @@ def _writing(session: SftpSession, folder: str, token: str) -> dict[str, Answer]
 
 def _handle(answer: Answer) -> bytes:
     return answer.handle()
+
+
+def transfer(e: Examination) -> str:
+    """A megabyte there by SFTP, and back: the same, byte by byte?"""
+    if e.sights["upload"].answer != "seen" or e.bad("slow-link"):
+        return ""
+    session, content = e.sftp(), random.Random(e.token).randbytes(TRANSFERRED)
+    name = f"{_workplace(e, session, session.ask(CMD_REALPATH, '.'))}/sftp-{e.token}-mb"
+    opened = session.ask(CMD_OPEN, name, SFTP_FLAG_WRITE | SFTP_FLAG_READ | SFTP_FLAG_CREATE, 0)
+    if opened.kind != CMD_HANDLE:
+        return ""  # requests() tells of that
+    handle, started = opened.handle(), time.monotonic()
+    offsets = range(0, len(content), SFTP_BLOCK)
+    sent = [session.send(CMD_WRITE, handle, int64(at), content[at : at + SFTP_BLOCK]) for at in offsets]
+    written = [session.receive(number) for number in sent]
+    asked = [session.send(CMD_READ, handle, int64(at), SFTP_BLOCK) for at in offsets]
+    read = [session.receive(number) for number in asked]
+    session.ask(CMD_CLOSE, handle)
+    session.ask(CMD_REMOVE, name)
+    back = b"".join(paramiko.Message(a.data).get_binary() for a in read if a.kind == CMD_DATA)
+    took = time.monotonic() - started
+    refused = next((_said(answer) for answer in (*written, *read) if not answer.ok), "")
+    if back == content:
+        e.saw("sftp upload", seconds=took)
+        return ""
+    why = refused or f"{len(back):,} of {len(content):,} bytes came back, and not the same"
+    e.missed("sftp upload", why, took)
+    if not any(e.bad(id) for id in ("sftp-denied", "sftp-readonly")):
+        e.judge(
+            e.sftp_status, "sftp-broken", "Files can't be sent by SFTP: what is written does not come back.",
+            why, "Deployments send files over SSH then (transfer: stream). To have both:", HEAL,
+            written=len(content), read=len(back), refused=refused,
+        )  # fmt: skip
+    return ""
 
 
 def speed(e: Examination) -> None:

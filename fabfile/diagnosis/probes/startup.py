@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass, field
 
 import paramiko
 from paramiko.sftp import CMD_CLOSE, CMD_DATA, CMD_HANDLE, CMD_OPEN, CMD_READ, SFTP_FLAG_READ, int64
@@ -12,13 +11,13 @@ from paramiko.sftp import CMD_CLOSE, CMD_DATA, CMD_HANDLE, CMD_OPEN, CMD_READ, S
 from ...remote.connection import LINK_ERRORS
 from ...remote.sftp_session import NotSftp, SftpSession
 from ..examination import Examination
+from ..rules.shell import Startup
 
 FILES = (
     ".bashrc", ".bash_profile", ".profile", ".zshenv", ".cshrc", ".tcshrc", ".kshrc", ".mkshrc",
     ".config/fish/config.fish", ".ssh/rc", ".ssh/environment",
 )  # fmt: skip
 READ = 32_000  # bytes of each file
-LINES_SHOWN = 3
 
 # What a line of a start-up file may do to a command, and how to know it.
 EFFECTS = (
@@ -26,26 +25,11 @@ EFFECTS = (
     ("replaces the shell", re.compile(r"^\s*(?:[^#]*[;&|{)]\s*|then\s+)?exec\s+[^<>&\d\s]")),
     ("waits", re.compile(r"^\s*[^#]*\b(?:sleep|wait|while\s+(?:true|:)|until\s+false)\b")),
     ("reads standard input", re.compile(r"^\s*[^#]*\b(?:read\s+\w|read$|cat\s*(?:>|$)|select\s+\w)")),
+    ("redirects output", re.compile(r"^\s*(?:[^#]*[;&|{)]\s*|then\s+)?exec\s+[12]?(?:>|>&|&>)")),
     ("sets PATH", re.compile(r"^\s*(?:export\s+|setenv\s+|set\s+(?:-\w+\s+)*)?(?:PATH|path)\b\s*=?")),
     ("sets umask", re.compile(r"^\s*umask\s+[0-7]")),
     ("prints", re.compile(r"^\s*(?:[^#]*[;&|{)]\s*)?(?:echo|printf|fortune|neofetch|motd|figlet|date)\b")),
 )
-
-
-@dataclass(frozen=True)
-class Startup:
-    """What SFTP shows of an account. read: whether it shows anything. shell: the login shell of /etc/passwd,
-    or "". lines: by effect, `FILE:LINE: text`.
-    """
-
-    read: bool = False
-    shell: str = ""
-    lines: dict[str, list[str]] = field(default_factory=dict)
-
-    def find(self, *effects: str) -> str:
-        """The first lines with one of these effects, for a person."""
-        found = [line for effect in effects for line in self.lines.get(effect, [])]
-        return "; ".join(found[:LINES_SHOWN])
 
 
 def look(e: Examination) -> Startup:

@@ -169,6 +169,7 @@ def _compare(e: Examination, found: dict[str, list[str]], key: str) -> None:
     }
     sees = lines(found, "sees") == "yes"
     if sees and not differs:
+        e.saw("same server")
         e.ok("server-varies", machine=e.said.get("machine"), logins=2)
         return
     why = "; ".join(f"{name}: {a or '?'} and {b or '?'}" for name, (a, b) in differs.items())
