@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fabfile.demo.server import Server
+from tests.support.project import Project, ProjectOn
 from tests.support.proxy import Proxy
-from tests.support.sshd import Sshd, find_sshd
+from tests.support.skipping import unavailable
+from tests.support.sshd import Serve, Sshd, find_sshd
 from tests.support.waiting import Barrier
 
 
@@ -32,9 +35,7 @@ def clean_environment() -> Iterator[None]:
 def sshd_installed() -> None:
     """For tests that start an Sshd of their own: skips where there is none, fails where CI lacks it."""
     if find_sshd() is None:
-        if os.environ.get("CI"):
-            pytest.fail("openssh-server is not installed", pytrace=False)
-        pytest.skip("openssh-server is not installed")
+        unavailable("openssh-server is not installed")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +51,39 @@ def host_dir(sshd: Sshd) -> Iterator[Path]:
     folder = sshd.new_dir()
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+    """A small site, and an empty directory on the sshd's host to deploy it to."""
+    return Project(tmp_path / "project", sshd, host_dir)
+
+
+@pytest.fixture
+def serve(clean_environment: None, sshd_installed: None) -> Iterator[Serve]:
+    """Starts servers of this test alone: serve(extra=…), as Sshd takes it."""
+    with contextlib.ExitStack() as stack:
+
+        def start(**how: Any) -> Sshd:
+            try:
+                return stack.enter_context(Sshd(**how))
+            except RuntimeError as problem:
+                if "Bad configuration option" not in str(problem):
+                    raise
+                unavailable(f"this sshd is too old: {problem}")
+
+        yield start
+
+
+@pytest.fixture
+def project_on(tmp_path: Path, serve: Serve) -> ProjectOn:
+    """Makes a small site and a server of its own for it: project_on(programs={"rm": "exit 1"})."""
+
+    def make(**how: Any) -> Project:
+        server = serve(**how)
+        return Project(tmp_path / "project", server, server.new_dir())
+
+    return make
 
 
 @pytest.fixture(scope="session")

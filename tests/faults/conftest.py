@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.faults.helpers import PATIENT
-from tests.support.programs import program, programs
 from tests.support.project import Project
 from tests.support.sshd import Sshd
 
 
 @pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+def project(project: Project) -> Project:
     """A small site, and an empty directory on the host to deploy it to."""
-    made = Project(tmp_path / "project", sshd, host_dir)
-    made.configure(ssh=PATIENT)
-    return made
-
-
-@pytest.fixture
-def own_sshd(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
-    """A server of this test alone, which it may stop."""
-    with Sshd() as server:
-        yield server
+    project.configure(ssh=PATIENT)
+    return project
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +23,8 @@ def gated(sshd_installed: None) -> Iterator[Sshd]:
     """A server whose cp waits at a cache as long as a file .gate beside that says how it is used: `place`, to
     put an upload in its place there, or `copy`.
     """
-    with programs() as tools:
-        program(tools, "cp", GATED_CP)
-        with Sshd(extra=f"SetEnv PATH={tools}:/usr/bin:/bin") as server:
-            yield server
+    with Sshd(programs={"cp": GATED_CP}) as server:
+        yield server
 
 
 GATED_CP = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from fabfile.remote import jobs
 from fabfile.remote.host import Host
 from fabfile.remote.jobs import Jobs
 from tests.faults.helpers import all_gone, host_of, processes, sessions
+from tests.support.programs import tools
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd, end_processes
 from tests.support.waiting import eventually
@@ -31,21 +31,10 @@ STUBBORN = (
 
 
 @pytest.fixture(scope="module")
-def bare(sshd_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+def bare(sshd_installed: None) -> Iterator[Sshd]:
     """A server where there is no setsid."""
-    folder = Path("/tmp") / f"switchover-bare-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o755)
-    for place in ("/bin", "/usr/bin"):
-        for program in Path(place).iterdir():
-            link = folder / program.name
-            if program.name != "setsid" and not link.is_symlink():
-                link.symlink_to(program)
-    try:
-        with Sshd(extra=f"SetEnv PATH={folder}") as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tools(without=("setsid",)) as folder, Sshd(extra=f"SetEnv PATH={folder}") as server:
+        yield server
 
 
 @pytest.fixture(params=["setsid", "no setsid"])

@@ -24,7 +24,7 @@ from fabfile.site.lock import LEASE, Lock, Owner
 from tests.faults.helpers import PATIENT, host_of, kill_sshd, record, unfinished
 from tests.faults.racing import Race
 from tests.support.listening import Listener, explained
-from tests.support.project import Project, nothing_is_left, untouched
+from tests.support.project import Project, ProjectOn, nothing_is_left, untouched
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd, detached_from
 from tests.support.waiting import Barrier, eventually
@@ -222,13 +222,13 @@ WITHIN = 5
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, own_sshd: Sshd) -> Iterator[Project]:
+def guarded(project_on: ProjectOn) -> Iterator[Project]:
     """A site whose host goes back by itself, with a first release live and another one written."""
-    project = Project(tmp_path / "project", own_sshd, own_sshd.new_dir())
+    project = project_on()
     project.configure(ssh=PATIENT)
     project.deployed()
     project.write({"index.html": "two\n"})
-    barrier = Barrier(own_sshd.new_dir("barrier-"))
+    barrier = Barrier(project.server.new_dir("barrier-"))
     ssh = {**PATIENT, "reconnect": {"attempts": 100, "window": 60}}
     project.configure(ssh=ssh, confirm={"within": WITHIN}, hooks={"after_switch": [barrier.hook]})
     yield project

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -15,8 +14,7 @@ from fabfile.remote import jobs, raw_ssh
 from tests.faults.helpers import PATIENT, host_of
 from tests.support.fab import FAB
 from tests.support.network import Routed
-from tests.support.programs import program
-from tests.support.project import Project
+from tests.support.project import Project, ProjectOn
 from tests.support.skipping import unavailable
 from tests.support.sshd import Sshd
 
@@ -28,46 +26,22 @@ SLOW_CP = 'case "$*" in */cache\\ *|*/cache/*) sleep {seconds} ;; esac'
 SLOW_FOLLOWER = "case $1 in 0.2) shift; set -- 13 ;; esac"
 
 
-def slow_tools(seconds: float, *, quiet: bool = False) -> Path:
-    """A folder for the head of a PATH."""
-    folder = Path("/tmp") / f"switchover-slow-{os.getpid()}-{seconds:g}"
-    shutil.rmtree(folder, ignore_errors=True)
-    program(folder, "cp", SLOW_CP.format(seconds=seconds))
-    if quiet:
-        program(folder, "sleep", SLOW_FOLLOWER)
-    return folder
+def slow_tools(seconds: float) -> dict[str, str]:
+    return {"cp": SLOW_CP.format(seconds=seconds)}
 
 
 # -- a server that drops who is idle ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
-    """A server that drops idle sessions, connections without one, and clients that don't answer."""
-    tools = slow_tools(10)
+def test_a_server_that_drops_idle_clients_and_a_slow_copy(project_on: ProjectOn) -> None:
+    """sshd drops whoever is idle for 3 s, connections without a session, and clients that don't answer; and
+    copying the cache takes 10 s. It is done at the first try, on the first connection.
+    """
     extra = (
         "ChannelTimeout session:*=3s\nUnusedConnectionTimeout 3s\n"
-        "ClientAliveInterval 1\nClientAliveCountMax 2\n"
-        f"SetEnv PATH={tools}:/usr/bin:/bin"
+        "ClientAliveInterval 1\nClientAliveCountMax 2"
     )
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                server = stack.enter_context(Sshd(extra=extra))
-            except RuntimeError as problem:
-                if "ChannelTimeout" not in str(problem) and "UnusedConnectionTimeout" not in str(problem):
-                    raise
-                unavailable("this sshd knows no ChannelTimeout (OpenSSH 9.2 and later do)")
-            yield server
-    finally:
-        shutil.rmtree(tools, ignore_errors=True)
-
-
-def test_a_server_that_drops_idle_clients_and_a_slow_copy(tmp_path: Path, impatient: Sshd) -> None:
-    """sshd drops whoever is idle for 3 s, and copying the cache takes 10 s: it is done at the first try, on
-    the first connection.
-    """
-    project = Project(tmp_path / "project", impatient, impatient.new_dir())
+    project = project_on(extra=extra, programs=slow_tools(10))
     project.configure(ssh=PATIENT)
     done = project.fab("deploy", "--json")
     assert done.host["phases"]["copy"] > 10, "the copy was not slow"
@@ -86,8 +60,7 @@ def nat(clean_environment: None, sshd_installed: None, monkeypatch: pytest.Monke
         unavailable("network namespaces need root")
     if missing := [name for name in ("ip", "nft", "sysctl") if not shutil.which(name)]:
         unavailable(f"not installed: {', '.join(missing)}")
-    tools = slow_tools(12, quiet=True)
-    made = Routed(f"SetEnv PATH={tools}:/usr/bin:/bin")
+    made = Routed(programs={**slow_tools(12), "sleep": SLOW_FOLLOWER})
     try:
         try:
             made.build()
@@ -103,7 +76,6 @@ def nat(clean_environment: None, sshd_installed: None, monkeypatch: pytest.Monke
             yield made
     finally:
         made.tear_down()
-        shutil.rmtree(tools, ignore_errors=True)
 
 
 def nat_project(folder: Path, nat: Routed, interval: float, count: int) -> Project:

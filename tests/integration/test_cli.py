@@ -13,17 +13,10 @@ import pytest
 from tests.support.fab import ERROR_KEYS, HOST_KEYS, RELEASE_ID
 from tests.support.project import Project, snapshot, untouched
 from tests.support.skipping import unavailable
-from tests.support.sshd import Sshd
 from tests.support.waiting import Barrier, eventually
 from tests.support.web import HealthPage
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    """A small site, and an empty directory on the host to deploy it to."""
-    return Project(tmp_path / "project", sshd, host_dir)
 
 
 def show(path: Path) -> str:

@@ -20,10 +20,10 @@ from fabfile.events import Event, Note, Progress, StepStarted
 from fabfile.remote.files import SftpFiles, ShellFiles
 from fabfile.remote.host import Host, connect
 from fabfile.settings import Ssh
-from tests.support.project import Project, untouched
+from tests.support.project import Project, ProjectOn, untouched
 from tests.support.proxy import Proxy
 from tests.support.skipping import unavailable
-from tests.support.sshd import Sshd
+from tests.support.sshd import Serve, Sshd
 from tests.support.waiting import Barrier, eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -37,11 +37,10 @@ SOON = {
 
 
 @pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+def project(project: Project) -> Project:
     """A small site, and an empty directory on the host to deploy it to."""
-    made = Project(tmp_path / "project", sshd, host_dir)
-    made.configure(ssh=SOON)
-    return made
+    project.configure(ssh=SOON)
+    return project
 
 
 class Once:
@@ -217,29 +216,10 @@ def test_frozen_for_good(project: Project, network: Proxy, barrier: Barrier) -> 
 # -- sessions that end ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def impatient(clean_environment: None, sshd_installed: None, tmp_path: Path) -> Iterator[Sshd]:
-    """A server that closes every session that was quiet for a second, and whose `cp -a` takes three."""
-    tools = Path("/tmp") / f"switchover-tools-{os.getpid()}"
-    tools.mkdir(exist_ok=True)
-    (tools / "cp").write_text(f'#!/bin/sh\n[ "$1" != -a ] || sleep 3\nexec {shutil.which("cp")} "$@"\n')
-    (tools / "cp").chmod(0o755)
-    extra = f"ChannelTimeout session:*=1s\nSetEnv PATH={tools}:/usr/bin:/bin"
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                server = stack.enter_context(Sshd(extra=extra))
-            except RuntimeError as problem:
-                if "ChannelTimeout" not in str(problem):
-                    raise
-                unavailable("this sshd knows no ChannelTimeout (OpenSSH 9.2)")
-            yield server
-    finally:
-        shutil.rmtree(tools, ignore_errors=True)
-
-
-def test_a_server_that_closes_quiet_sessions(tmp_path: Path, impatient: Sshd) -> None:
-    project = Project(tmp_path / "project", impatient, impatient.new_dir())
+def test_a_server_that_closes_quiet_sessions(project_on: ProjectOn) -> None:
+    """Each session that was quiet for a second; and its `cp -a` takes three."""
+    slow = '[ "$1" != -a ] || sleep 3'
+    project = project_on(extra="ChannelTimeout session:*=1s", programs={"cp": slow})
     project.configure(hooks={"before_switch": ["sleep 3; echo slept"]})
     done = project.fab("deploy", "--json")
     assert done.host["phases"]["copy"] > 3  # it was slow
@@ -285,9 +265,8 @@ def test_an_sftp_client_is_not_used_after_its_connection(project: Project, netwo
 
 
 @pytest.fixture
-def jump(clean_environment: None, sshd_installed: None) -> Iterator[Sshd]:
-    with Sshd(extra="AllowTcpForwarding yes") as server:
-        yield server
+def jump(serve: Serve) -> Sshd:
+    return serve(extra="AllowTcpForwarding yes")
 
 
 @pytest.mark.parametrize("transfer", ["stream", "rsync"])

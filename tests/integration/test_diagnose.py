@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,6 @@ from tests.support.fab import ERROR_KEYS
 from tests.support.hosts import IsolatedHosts
 from tests.support.project import Project
 from tests.support.skipping import unavailable
-from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -22,11 +20,10 @@ ESCAPE = "\x1b["
 
 
 @pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+def project(project: Project) -> Project:
     """A site, deployed."""
-    made = Project(tmp_path / "project", sshd, host_dir)
-    made.deployed()
-    return made
+    project.deployed()
+    return project
 
 
 def incidents(project: Project) -> list[dict[str, object]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from fabfile.site.lock import LOST
@@ -12,12 +10,6 @@ from tests.support.programs import tools
 from tests.support.project import Project, untouched
 from tests.support.sshd import Sshd
 from tests.support.web import Service
-
-
-@pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    return Project(tmp_path / "project", sshd, host_dir)
-
 
 # -- true causes -----------------------------------------------------------------------------------------
 

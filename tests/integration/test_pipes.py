@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.support.fab import FAB, REPOSITORY, TIMEOUT, TRACEBACK
 from tests.support.project import Project
-from tests.support.sshd import Sshd
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.promise("pipes")]
 
 MUCH = "seq 1 3000; echo 'done → ✓'"
 PLAIN = "LC_ALL=C PYTHONCOERCECLOCALE=0 PYTHONUTF8=0"
-
-
-@pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    return Project(tmp_path / "project", sshd, host_dir)
 
 
 def typed(project: Project, line: str) -> tuple[int, str]:

@@ -18,17 +18,16 @@ from tests.support.trees import assert_same
 
 
 @pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+def project(project: Project) -> Project:
     """Two releases are there; the next deployment has no use for the first one any more."""
-    made = Project(tmp_path / "project", sshd, host_dir)
-    settle(made, strategy="cache")
-    made.write(
+    settle(project, strategy="cache")
+    project.write(
         {"lib/a.php": "a\n", "lib/b.php": "b\n", "old/gone.php": "gone\n", "odd ' name\n.txt": "odd\n"}
     )
-    made.deployed()
-    made.write({"index.html": "two\n"})
-    made.deployed()
-    return made
+    project.deployed()
+    project.write({"index.html": "two\n"})
+    project.deployed()
+    return project
 
 
 def settle(project: Project, **settings: Any) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fab import Done
-from tests.support.project import Project, snapshot, untouched
+from tests.support.project import Project, ProjectOn, snapshot, untouched
 from tests.support.proxy import Proxy
 from tests.support.skipping import unavailable
 from tests.support.sshd import Sshd
@@ -26,24 +26,6 @@ from tests.support.web import HealthPage
 pytestmark = pytest.mark.timeout(120)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-@pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    """A small site, and an empty directory on the host to deploy it to."""
-    return Project(tmp_path / "project", sshd, host_dir)
-
-
-@contextlib.contextmanager
-def on_its_own(tmp_path: Path, **how: object) -> Iterator[Project]:
-    """A project with an sshd that no other test uses."""
-    with Sshd(**how) as server:  # type: ignore[arg-type]
-        yield Project(tmp_path / "own", server, server.new_dir())
-
-
-@pytest.fixture
-def barrier(sshd: Sshd) -> Barrier:
-    return Barrier(sshd.new_dir("barrier-"))
 
 
 # -- before anything is contacted ------------------------------------------------------------------------
@@ -437,31 +419,31 @@ def run_without_identity(project: Project, *args: str, code: int) -> Done:
 
 
 @pytest.mark.promise("host-keys")
-def test_a_changed_host_key(tmp_path: Path) -> None:
-    with on_its_own(tmp_path) as project:
-        server = project.server
-        project.deployed()
-        name = f"[127.0.0.1]:{server.port}"
-        known = project.known_hosts.read_text()
-        assert known.startswith(f"{name} ssh-ed25519 ")  # accept-new has written it down
-        assert stat.S_IMODE(project.known_hosts.stat().st_mode) & 0o022 == 0
-        old = server.fingerprint
-        server.rekey()
-        with untouched(project):
-            done = project.fab("deploy", code=1)
-        done.says(f"The host key of {name} has changed", old, server.fingerprint)
-        advice = f"ssh-keygen -f {project.known_hosts} -R '{name}'"
-        done.says(advice)
-        assert project.known_hosts.read_text() == known
-        # host_keys: off takes any key, and remembers none.
-        project.configure(ssh={"host_keys": "off"})
-        project.fab("releases")
-        assert project.known_hosts.read_text() == known
-        # What the message says to type helps.
-        project.configure()
-        subprocess.run(shlex.split(advice), check=True, capture_output=True, timeout=20)
-        project.fab("deploy")
-        assert project.known_hosts.read_text() != known
+def test_a_changed_host_key(project_on: ProjectOn) -> None:
+    project = project_on()
+    server = project.server
+    project.deployed()
+    name = f"[127.0.0.1]:{server.port}"
+    known = project.known_hosts.read_text()
+    assert known.startswith(f"{name} ssh-ed25519 ")  # accept-new has written it down
+    assert stat.S_IMODE(project.known_hosts.stat().st_mode) & 0o022 == 0
+    old = server.fingerprint
+    server.rekey()
+    with untouched(project):
+        done = project.fab("deploy", code=1)
+    done.says(f"The host key of {name} has changed", old, server.fingerprint)
+    advice = f"ssh-keygen -f {project.known_hosts} -R '{name}'"
+    done.says(advice)
+    assert project.known_hosts.read_text() == known
+    # host_keys: off takes any key, and remembers none.
+    project.configure(ssh={"host_keys": "off"})
+    project.fab("releases")
+    assert project.known_hosts.read_text() == known
+    # What the message says to type helps.
+    project.configure()
+    subprocess.run(shlex.split(advice), check=True, capture_output=True, timeout=20)
+    project.fab("deploy")
+    assert project.known_hosts.read_text() != known
 
 
 @pytest.mark.promise("host-keys")
@@ -480,16 +462,16 @@ def test_strict_host_keys(project: Project) -> None:
 # -- SFTP ------------------------------------------------------------------------------------------------
 
 
-def test_a_host_without_sftp(tmp_path: Path) -> None:
-    with on_its_own(tmp_path, sftp=None) as project:
-        done = project.fab("deploy")
-        done.says("checks go over SSH, because SFTP can't be used", "The host offers no SFTP")
-        assert project.live
-        with untouched(project):
-            project.configure(ssh={"sftp": "require"})
-            done = project.fab("deploy", code=1)
-            done.says("ssh.sftp is `require`", "sftp subsystem", "ssh.sftp: auto")
-            assert project.is_tidy()
+def test_a_host_without_sftp(project_on: ProjectOn) -> None:
+    project = project_on(sftp=None)
+    done = project.fab("deploy")
+    done.says("checks go over SSH, because SFTP can't be used", "The host offers no SFTP")
+    assert project.live
+    with untouched(project):
+        project.configure(ssh={"sftp": "require"})
+        done = project.fab("deploy", code=1)
+        done.says("ssh.sftp is `require`", "sftp subsystem", "ssh.sftp: auto")
+        assert project.is_tidy()
 
 
 def test_sftp_off_opens_no_sftp(project: Project) -> None:
@@ -568,7 +550,7 @@ def furnish(root: Path) -> None:
 # -- the shell -------------------------------------------------------------------------------------------
 
 
-def test_a_noisy_bashrc(tmp_path: Path) -> None:
+def test_a_noisy_bashrc(project_on: ProjectOn, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     home.chmod(0o755)
@@ -578,15 +560,15 @@ def test_a_noisy_bashrc(tmp_path: Path) -> None:
     (home / ".bashrc").write_text(
         f"echo 'Welcome! 20260101000000 taken 1'; echo >&2 oops; echo . >> {trace}\n"
     )
-    with on_its_own(tmp_path, extra=f"SetEnv HOME={home}") as project:
-        open_to_all(home)
-        done = project.fab("deploy", "--json")
-        if not trace.read_text():
-            unavailable("the account's shell reads no .bashrc for commands")
-        assert project.live == done.host["release"]
-        assert project.states() == {project.live: "live"} and project.is_tidy()
-        with untouched(project):
-            project.fab("rollback", code=1).says("There is no good release")
+    project = project_on(extra=f"SetEnv HOME={home}")
+    open_to_all(home)
+    done = project.fab("deploy", "--json")
+    if not trace.read_text():
+        unavailable("the account's shell reads no .bashrc for commands")
+    assert project.live == done.host["release"]
+    assert project.states() == {project.live: "live"} and project.is_tidy()
+    with untouched(project):
+        project.fab("rollback", code=1).says("There is no good release")
 
 
 def open_to_all(folder: Path) -> None:
@@ -597,12 +579,12 @@ def open_to_all(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["internal-sftp", "echo This account is for backups"])
-def test_an_account_without_a_shell(tmp_path: Path, command: str) -> None:
-    with on_its_own(tmp_path, extra=f"ForceCommand {command}") as project:
-        project.configure(ssh=quick(), environments={})
-        done = project.fab("deploy", code=1)
-        done.says("ran something else than the command it was given", "it needs a shell")
-        assert list(project.deploy_to.iterdir()) == []
+def test_an_account_without_a_shell(project_on: ProjectOn, command: str) -> None:
+    project = project_on(extra=f"ForceCommand {command}")
+    project.configure(ssh=quick(), environments={})
+    done = project.fab("deploy", code=1)
+    done.says("ran something else than the command it was given", "it needs a shell")
+    assert list(project.deploy_to.iterdir()) == []
 
 
 def test_a_hook_is_not_left_waiting_by_a_barrier_of_ours(barrier: Barrier) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import fabric
 import pytest
@@ -20,14 +19,13 @@ FILES = 1000
 
 
 @pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+def project(project: Project) -> Project:
     """Three releases of a site with FILES files, a shared directory and a shared file."""
-    made = Project(tmp_path / "project", sshd, host_dir)
-    made.configure(keep_releases=2, shared={"dirs": ["storage"], "files": [".env"]})
-    made.write({f"part{n % 17}/file{n}.php": f"content {n}\n" * 50 for n in range(FILES)})
+    project.configure(keep_releases=2, shared={"dirs": ["storage"], "files": [".env"]})
+    project.write({f"part{n % 17}/file{n}.php": f"content {n}\n" * 50 for n in range(FILES)})
     for _ in range(3):
-        made.deployed()
-    return made
+        project.deployed()
+    return project
 
 
 class Counted:

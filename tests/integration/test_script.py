@@ -5,23 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.fab import REPOSITORY, TIMEOUT, TRACEBACK
 from tests.support.project import Project, untouched
-from tests.support.sshd import Sshd
 from tests.support.web import HealthPage
 
 pytestmark = pytest.mark.timeout(90)
 SCRIPT = REPOSITORY / "examples/deploy_script.py"
-
-
-@pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    """A small site, and an empty directory on the host to deploy it to."""
-    return Project(tmp_path / "project", sshd, host_dir)
 
 
 def run(project: Project, *more: str, code: int = 0) -> str:

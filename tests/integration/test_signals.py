@@ -6,16 +6,15 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from fabfile.interruption import APART
 from tests.support.fab import Running
 from tests.support.programs import program
-from tests.support.project import Project, untouched
+from tests.support.project import Project, ProjectOn, untouched
 from tests.support.proxy import Proxy
-from tests.support.sshd import Sshd, runs
+from tests.support.sshd import runs
 from tests.support.waiting import Barrier, eventually
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.promise("signals")]
@@ -26,12 +25,11 @@ IDS = [number.name for number in SIGNALS]
 
 
 @pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
+def project(project: Project) -> Project:
     """A site with a release that is live, and another to deploy."""
-    made = Project(tmp_path / "project", sshd, host_dir)
-    made.deployed()
-    made.write({"index.html": "two\n"})
-    return made
+    project.deployed()
+    project.write({"index.html": "two\n"})
+    return project
 
 
 def end(project: Project, running: Running, number: signal.Signals, code: int) -> str:
@@ -114,23 +112,16 @@ def test_while_it_uploads(project: Project) -> None:
             timer.join()
 
 
-def test_while_it_copies(tmp_path: Path, clean_environment: None, sshd_installed: None) -> None:
+def test_while_it_copies(project_on: ProjectOn, barrier: Barrier) -> None:
     """The host's cp takes its time."""
-    tools = Path(f"/tmp/switchover-cp-{os.getpid()}")
-    barrier = Barrier(tools)
-    with Sshd(extra=f"SetEnv PATH={tools}:/usr/bin:/bin") as server:
-        program(tools, "cp", "true")
-        server.give(tools)
-        tools.chmod(0o755)
-        project = Project(tmp_path / "project", server, server.new_dir())
-        project.configure(copy="full")
-        project.deployed()
-        program(tools, "cp", barrier.hook)
-        project.write({"index.html": "two\n"})
-        with untouched(project), project.start("deploy") as running:
-            barrier.wait()
-            end(project, running, signal.SIGTERM, 1)
-        barrier.open()
+    project = project_on(programs={"cp": "true"})
+    project.configure(copy="full")
+    project.deployed()
+    program(project.server.programs, "cp", barrier.hook)
+    project.write({"index.html": "two\n"})
+    with untouched(project), project.start("deploy") as running:
+        barrier.wait()
+        end(project, running, signal.SIGTERM, 1)
 
 
 def test_a_hangup_that_is_ignored_stays_so(project: Project, barrier: Barrier) -> None:

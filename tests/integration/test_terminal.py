@@ -8,13 +8,11 @@ import json
 import os
 import re
 import select
-import shutil
 import signal
 import struct
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +21,9 @@ import pytest
 from fabfile.site.lock import me
 from fabfile.site.records import GOOD, Record
 from tests.support.fab import FAB, REPOSITORY, TIMEOUT, TRACEBACK
-from tests.support.programs import program
-from tests.support.project import Project, write_owned
-from tests.support.sshd import Sshd
+from tests.support.programs import wrapper
+from tests.support.project import Project, ProjectOn, write_owned
+from tests.support.sshd import Serve
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.promise("terminal")]
 
@@ -84,11 +82,6 @@ def harmless(text: str) -> str:
     return plain
 
 
-@pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    return Project(tmp_path / "project", sshd, host_dir)
-
-
 def test_what_hooks_print_and_files_are_called(project: Project) -> None:
     """A deployment that works: the hook's words, and the names of files, in the plan and on the way."""
     project.deployed()
@@ -123,28 +116,21 @@ def test_records_and_lock_owners(project: Project) -> None:
         assert harmless(text).strip()
 
 
-def test_what_a_host_calls_itself_and_greets_with(
-    tmp_path: Path, clean_environment: None, sshd_installed: None
-) -> None:
+def test_what_a_host_calls_itself_and_greets_with(tmp_path: Path, serve: Serve) -> None:
     """Its banner, its name, the errors of its programs, and a shell that talks before each answer."""
-    tools = Path(f"/tmp/switchover-evil-{os.getpid()}")
-    for name in ("hostname", "readlink"):
-        program(tools, name, f"printf %b {PRINTED} >&2; [ -e {tools}/quiet ] || printf %b {PRINTED}")
-    tools.chmod(0o755)
-    banner = tools / "banner"
+    banner = tmp_path / "banner"
     banner.write_bytes(EVIL.encode())
-    greet = f"ForceCommand [ ! -e {tools}/greet ] || printf %b {PRINTED}; eval $SSH_ORIGINAL_COMMAND"
-    setting = f"SetEnv PATH={tools}:/usr/bin:/bin\nBanner {banner}\nMatch all\n{greet}"
-    try:
-        with Sshd(extra=setting) as server:
-            project = Project(tmp_path / "project", server, server.new_dir())
-            project.configure(ssh={"sftp": "off"})
-            for state, commands in (("greet", ("deploy",)), ("quiet", ("deploy", "diagnose"))):
-                (tools / state).touch()
-                for command in commands:
-                    harmless(seen(project, command)[1])
-    finally:
-        shutil.rmtree(tools, ignore_errors=True)
+    state = serve().new_dir()  # where the server finds what it is to do
+    words = f"printf %b {PRINTED} >&2; [ -e {state}/quiet ] || printf %b {PRINTED}"
+    greet = f"ForceCommand [ ! -e {state}/greet ] || printf %b {PRINTED}; eval $SSH_ORIGINAL_COMMAND"
+    programs = dict.fromkeys(("hostname", "readlink"), words)
+    server = serve(extra=f"Banner {banner}\nMatch all\n{greet}", programs=programs)
+    project = Project(tmp_path / "project", server, server.new_dir())
+    project.configure(ssh={"sftp": "off"})
+    for name, commands in (("greet", ("deploy",)), ("quiet", ("deploy", "diagnose"))):
+        (state / name).touch()
+        for command in commands:
+            harmless(seen(project, command)[1])
 
 
 def test_at_80_columns_what_is_to_be_copied_stays_whole(project: Project) -> None:
@@ -163,27 +149,17 @@ def test_at_80_columns_what_is_to_be_copied_stays_whole(project: Project) -> Non
     assert any(line.startswith(typed) and line.endswith("diagnose") for line in lines), lines
 
 
-@pytest.fixture
-def lying(tmp_path: Path, clean_environment: None, sshd_installed: None) -> Iterator[Project]:
-    """A project on a server whose SFTP opens nothing, and says so in such words."""
-    place = Path(f"/tmp/switchover-liar-{os.getpid()}")
-    place.mkdir()
-    shutil.copy(REPOSITORY / "tests/support/lying_sftp.py", place)
-    (place / "lie").write_text(f"refuses: {EVIL}")
-    place.chmod(0o755)
-    try:
-        with Sshd(sftp=f"{place}/lying_sftp.py {place}/lie") as server:
-            yield Project(tmp_path / "project", server, server.new_dir())
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def test_what_sftp_refuses_with(lying: Project) -> None:
-    lying.configure(ssh={"sftp": "require"}, transfer="sftp")
-    code, text = seen(lying, "deploy")
-    assert code == 1 and "ZXZpbA" in harmless(text).replace("\n", "")
-    code, text = seen(lying, "diagnose")
-    assert code == 1 and harmless(text)
+def test_what_sftp_refuses_with(project_on: ProjectOn) -> None:
+    """The server's SFTP opens nothing, and says so in such words."""
+    with wrapper((REPOSITORY / "tests/support/lying_sftp.py").read_text()) as liar:
+        lie = liar.with_name("lie")
+        lie.write_text(f"refuses: {EVIL}")
+        lying = project_on(sftp=f"{liar} {lie}")
+        lying.configure(ssh={"sftp": "require"}, transfer="sftp")
+        code, text = seen(lying, "deploy")
+        assert code == 1 and "ZXZpbA" in harmless(text).replace("\n", "")
+        code, text = seen(lying, "diagnose")
+        assert code == 1 and harmless(text)
 
 
 def test_an_address_is_no_way_to_the_terminal(project: Project) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +11,10 @@ import pytest
 from fabfile.remote.files import Space
 from fabfile.site import state
 from tests.support.listening import Listener, explained
-from tests.support.programs import program
-from tests.support.project import Project, untouched
-from tests.support.sshd import Sshd
+from tests.support.project import Project, ProjectOn, untouched
 from tests.support.web import HealthPage
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    """A small site, and an empty directory on the host to deploy it to."""
-    return Project(tmp_path / "project", sshd, host_dir)
 
 
 def record(project: Project, release: str) -> Path:
@@ -73,28 +63,15 @@ def test_a_release_that_never_proved_itself_does_not_become_good(project: Projec
 # -- what can't be tidied --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def stubborn(tmp_path: Path, clean_environment: None, sshd_installed: None) -> Iterator[Project]:
-    """A site on a server whose rm refuses what is named .keep/NAME beside it."""
-    tools = Path("/tmp") / f"switchover-rm-{os.getpid()}"
-    keep = Path("/tmp") / f"switchover-keep-{os.getpid()}"
-    named = f"$(cat {keep} 2>/dev/null || echo /nothing)"  # ID, not ID-2 of the same second
+def test_a_release_that_can_not_be_removed_is_told(project_on: ProjectOn) -> None:
+    """The host's rm refuses what is named in a file beside it: ID, not ID-2 of the same second."""
+    named = "$(cat $here/keep 2>/dev/null || echo /nothing)"
     refuse = f'case "$* " in *"{named} "*) echo "rm: no" >&2; exit 1 ;; esac'
-    program(tools, "rm", refuse)
-    tools.chmod(0o755)
-    try:
-        with Sshd(extra=f"SetEnv PATH={tools}:/usr/bin:/bin") as server:
-            yield Project(tmp_path / "project", server, server.new_dir())
-    finally:
-        shutil.rmtree(tools, ignore_errors=True)
-        keep.unlink(missing_ok=True)
-
-
-def test_a_release_that_can_not_be_removed_is_told(stubborn: Project) -> None:
+    stubborn = project_on(programs={"rm": refuse})
     stubborn.configure(keep_releases=1, copy="full")
     first = stubborn.deployed()
     stubborn.deployed()
-    Path(f"/tmp/switchover-keep-{os.getpid()}").write_text(f"releases/{first}")
+    (stubborn.server.programs / "keep").write_text(f"releases/{first}")
     listener = Listener()
     third = stubborn.deployed(listener=listener)
     assert told(listener, first, "could not be removed"), listener.notes
@@ -184,20 +161,10 @@ def test_a_file_system_that_counts_no_inodes_has_enough(
     project.deployed()
 
 
-@pytest.fixture
-def crooked(tmp_path: Path, clean_environment: None, sshd_installed: None) -> Iterator[Project]:
-    """A site on a server whose ln makes other links than it is told."""
-    tools = Path("/tmp") / f"switchover-ln-{os.getpid()}"
-    program(tools, "ln", 'case "$*" in *shared/storage*) shift 2; exec $real -s /etc "$1" ;; esac')
-    tools.chmod(0o755)
-    try:
-        with Sshd(extra=f"SetEnv PATH={tools}:/usr/bin:/bin") as server:
-            yield Project(tmp_path / "project", server, server.new_dir())
-    finally:
-        shutil.rmtree(tools, ignore_errors=True)
-
-
-def test_shared_links_are_looked_at_before_the_switch(crooked: Project) -> None:
+def test_shared_links_are_looked_at_before_the_switch(project_on: ProjectOn) -> None:
+    """The host's ln makes other links than it is told."""
+    ln = 'case "$*" in *shared/storage*) shift 2; exec $real -s /etc "$1" ;; esac'
+    crooked = project_on(programs={"ln": ln})
     crooked.deployed()
     crooked.configure(shared={"dirs": ["storage"]})
     with untouched(crooked):

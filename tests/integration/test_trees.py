@@ -22,9 +22,10 @@ from fabfile.errors import HostNotReady, SourceError
 from fabfile.fleet import Target
 from fabfile.site.layout import sort_key
 from tests.support.django import Releases, fetch_django
+from tests.support.programs import programs
 from tests.support.site import Site, assert_tidy, give_all, target
 from tests.support.skipping import unavailable
-from tests.support.sshd import Sshd
+from tests.support.sshd import Serve, Sshd
 from tests.support.trees import Tree, assert_same, fixed_tree, tree, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -766,15 +767,12 @@ def test_a_plan_says_what_would_happen_and_changes_nothing(site: Site, tmp_path:
 
 
 @pytest.fixture
-def busybox(sshd_installed: None) -> Iterator[Sshd]:
+def busybox(serve: Serve) -> Iterator[Sshd]:
     """A host whose account finds nothing but BusyBox."""
     need("busybox")
-    folder = Path(tempfile.mkdtemp(prefix="switchover-busybox-"))
-    folder.chmod(0o755)
-    run("busybox", "--install", "-s", folder)
-    with Sshd(extra=f"SetEnv PATH={folder}") as server:
-        yield server
-    shutil.rmtree(folder)
+    with programs() as folder:
+        run("busybox", "--install", "-s", folder)
+        yield serve(extra=f"SetEnv PATH={folder}")
 
 
 BUSYBOX_ONLY = (
@@ -811,31 +809,16 @@ def test_a_host_with_nothing_but_busybox(
         assert drift == {"missing": [], "altered": [], "extra": []}
 
 
-NO_LINKS = """#!/bin/sh
+NO_LINKS = """
 case " $*" in *" -l"*) echo "cp: cannot create hard link: Operation not permitted" >&2; exit 1 ;; esac
-exec /bin/cp "$@"
 """
 
 
-@pytest.fixture
-def without_links(sshd_installed: None) -> Iterator[Sshd]:
-    """A host whose file system, so its cp says, has no hard links."""
-    folder = Path(tempfile.mkdtemp(prefix="switchover-cp-"))
-    folder.chmod(0o755)
-    cp = folder / "cp"
-    cp.write_text(NO_LINKS)
-    cp.chmod(0o755)
-    with Sshd(extra=f"SetEnv PATH={folder}:/usr/bin:/bin") as server:
-        yield server
-    shutil.rmtree(folder)
-
-
 @each_strategy
-def test_a_host_without_hard_links(
-    without_links: Sshd, docs: Releases, tmp_path: Path, strategy: str
-) -> None:
-    site = Site(without_links, without_links.new_dir() / "site", {"strategy": strategy})
-    there_and_back(site, docs.old, docs.new)
+def test_a_host_without_hard_links(serve: Serve, docs: Releases, strategy: str) -> None:
+    """Its file system, so its cp says, has none."""
+    server = serve(programs={"cp": NO_LINKS})
+    there_and_back(Site(server, server.new_dir() / "site", {"strategy": strategy}), docs.old, docs.new)
 
 
 # -- as a person types it ------------------------------------------------------------------------------

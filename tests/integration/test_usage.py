@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.support.fab import Done
 from tests.support.project import Project, untouched
-from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -17,10 +14,9 @@ ALL = [*CHANGING, ("releases",)]
 
 
 @pytest.fixture
-def project(tmp_path: Path, sshd: Sshd, host_dir: Path) -> Project:
-    made = Project(tmp_path / "project", sshd, host_dir)
-    made.deployed()
-    return made
+def project(project: Project) -> Project:
+    project.deployed()
+    return project
 
 
 def refused(done: Done) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tests.support.sshd import Sshd, end_processes, find_sshd
 
@@ -52,10 +52,10 @@ class Routed(Sshd):
 
     host = "10.99.2.2"
 
-    def __init__(self, extra: str = "", rules: str = FORGETFUL) -> None:
+    def __init__(self, rules: str = FORGETFUL, programs: Mapping[str, str] | None = None) -> None:
         self.rules = rules
         self.names = {who: f"so-{os.getpid()}-{who}" for who in ("client", "router", "server")}
-        super().__init__(extra=f"ListenAddress {self.host}\n{extra}")
+        super().__init__(extra=f"ListenAddress {self.host}", programs=programs)
         wrapper = self.folder / "sshd"
         wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {self.names["server"]} {find_sshd()} "$@"\n')
         wrapper.chmod(0o755)

@@ -43,13 +43,13 @@ def tools(*, without: tuple[str, ...] = (), fake: Mapping[str, str] | None = Non
 
 
 def program(folder: Path, name: str, before: str) -> Path:
-    """A program `name` in `folder` that runs the script `before` and then becomes the real one, called $real
-    there; the folder, for the head of a PATH.
+    """A program `name` in `folder` that runs the script `before` and then becomes the real one; the folder,
+    for the head of a PATH. The script has $real, the real one's path, and $here, the folder's.
     """
     real = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
     assert real, f"this machine has no {name}"
     folder.mkdir(mode=0o755, exist_ok=True)
-    script(folder, name, f'#!/bin/sh\nreal={real}\n{before}\nexec {real} "$@"\n')
+    script(folder, name, f'#!/bin/sh\nreal={real} here={folder}\n{before}\nexec {real} "$@"\n')
     return folder
 
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,9 @@ class Project(DeployedSite):
         release = outcome.hosts[0].release
         assert release is not None and release == self.live
         return release
+
+
+ProjectOn = Callable[..., Project]  # what the fixture `project_on` is
 
 
 def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 import pytest
 
 
-def unavailable(why: str) -> None:
+def unavailable(why: str) -> NoReturn:
     """Skip, and say so; in CI nothing may be skipped."""
     if os.environ.get("CI"):
         pytest.fail(why, pytrace=False)

@@ -13,9 +13,12 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from tests.support.programs import program
 
 HOST = "127.0.0.1"
 ACCOUNT = "switchover-test"
@@ -57,12 +60,18 @@ class Sshd:
            over ours; from the first Match on they come last, since a Match block has no other end.
     user:  the account that clients log in as; as root any, else only the current one.
     sftp:  the subsystem's command, None to leave SFTP out.
+    programs: by name, a script that runs before the host's program of that name; it is called $real there.
     """
 
     host = HOST
 
     def __init__(
-        self, *, extra: str = "", user: str | None = None, sftp: str | None = "internal-sftp"
+        self,
+        *,
+        extra: str = "",
+        user: str | None = None,
+        sftp: str | None = "internal-sftp",
+        programs: Mapping[str, str] | None = None,
     ) -> None:
         binary = find_sshd()
         if binary is None:
@@ -87,6 +96,11 @@ class Sshd:
         self.config = self.folder / "sshd_config"
         self._host_key = self.folder / "host_ed25519"
         self._log = self.folder / "sshd.log"
+        self.programs = self.folder / "bin"
+        for name, before in (programs or {}).items():
+            program(self.programs, name, before)
+        if programs:
+            self._extra = f"SetEnv PATH={self.programs}:/usr/bin:/bin\n{extra}"
 
     @property
     def pid(self) -> int:
@@ -332,6 +346,9 @@ def runs(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+Serve = Callable[..., Sshd]  # what the fixture `serve` is
 
 
 def _free_port() -> int:
