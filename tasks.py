@@ -107,10 +107,21 @@ def security(c: Context) -> None:
     _run(c, sys.executable, "-m", "tests.security")
 
 
-@task(pre=[setup])
-def lab(c: Context) -> None:
+@task(
+    pre=[setup],
+    help={
+        "unseen": "Draw faults by this seed instead, that nobody has tuned the diagnosis to.",
+        "count": "How many are drawn.",
+        "only": "This one of them alone, by its number; nothing is written.",
+    },
+)
+def lab(c: Context, unseen: int = -1, count: int = 100, only: int = -1) -> None:
     """Make every fault that the diagnosis knows, and see whether it names it. Writes tests/lab/README.md."""
-    _run(c, sys.executable, "-m", "tests.lab.run")
+    if unseen < 0:
+        _run(c, sys.executable, "-m", "tests.lab.run")
+        return
+    words = [f"--seed={unseen}", f"--count={count}", *([f"--only={only}"] if only >= 0 else [])]
+    _run(c, sys.executable, "-m", "tests.lab.unseen.run", *words)
 
 
 @task(pre=[setup], help={"seed": "Draws the pairs.", "pairs": "How many pairs are drawn."})

@@ -14,12 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from tests.lab.faults import SFTP_SERVER, disk, ext4, fault, sshd
-from tests.lab.relay import relay
 from tests.support import filesystems, network
 from tests.support.accounts import account
 from tests.support.examined import ExaminedHost
 from tests.support.programs import wrapper
 from tests.support.proxy import Proxy
+from tests.support.relay import Cut, relay
 from tests.support.sshd import Sshd
 
 # -- start-up files and forced commands ------------------------------------------------------------------
@@ -230,19 +230,19 @@ def a_full_disk_under_releases_only() -> Iterator[ExaminedHost]:
 
 @fault("link-cut", mends=False)
 def connections_that_are_cut_after_60_kb() -> Iterator[ExaminedHost]:
-    with Sshd() as server, relay(server.port, dies_after=60_000) as port:
+    with Sshd() as server, relay(server.port, Cut(60_000)) as port:
         yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False, slow=True)
 def connections_that_are_cut_after_20_kb() -> Iterator[ExaminedHost]:
-    with Sshd() as server, relay(server.port, dies_after=20_000) as port:
+    with Sshd() as server, relay(server.port, Cut(20_000)) as port:
         yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
 @fault("link-cut", mends=False, slow=True)
 def connections_that_fall_silent_after_300_kb() -> Iterator[ExaminedHost]:
-    with Sshd() as server, relay(server.port, dies_after=300_000, silent=True) as port:
+    with Sshd() as server, relay(server.port, Cut(300_000, how="silence")) as port:
         yield ExaminedHost(server, port=port, deploy_to=server.new_dir())
 
 
@@ -404,7 +404,7 @@ def one_new_connection_a_minute() -> Iterator[ExaminedHost]:
 
 @fault("link-cut", mends=False)
 def connections_that_are_cut_in_the_login() -> Iterator[ExaminedHost]:
-    with Sshd() as server, relay(server.port, dies_after=5_000) as port:
+    with Sshd() as server, relay(server.port, Cut(5_000)) as port:
         yield ExaminedHost(server, port=port)
 
 

@@ -88,8 +88,7 @@ class ExaminedHost:
         return entry
 
     def _from_namespace(self, deep: float | None) -> dict[str, Any]:
-        words = [*self.fab, "diagnose", "--json", *(["--deep", f"--wait={deep:g}"] if deep else [])]
-        done = self._run(["ip", "netns", "exec", self.namespace, sys.executable, *words])
+        done = self.fab_run(["diagnose", "--json", *(["--deep", f"--wait={deep:g}"] if deep else [])])
         (entry,) = json.loads(done.stdout)["hosts"]
         assert isinstance(entry, dict)
         return entry
@@ -109,7 +108,12 @@ class ExaminedHost:
             self.address,
         ]
 
-    def _run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+    def fab_run(self, words: list[str], timeout: float = LIMIT) -> subprocess.CompletedProcess[str]:
+        """`fab -H … WORDS`, as somebody here would type it. Raises TimeoutExpired, when it was killed."""
+        inside = ["ip", "netns", "exec", self.namespace, sys.executable] if self.namespace else []
+        return self._run([*inside, *self.fab, *words], timeout)
+
+    def _run(self, words: list[str], timeout: float = LIMIT) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HOME": str(self.home)}
         return subprocess.run(
             words,
@@ -117,7 +121,7 @@ class ExaminedHost:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=LIMIT,
+            timeout=timeout,
             check=False,
         )
 

@@ -52,10 +52,12 @@ class Routed(Sshd):
 
     host = "10.99.2.2"
 
-    def __init__(self, rules: str = FORGETFUL, programs: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, rules: str = FORGETFUL, programs: Mapping[str, str] | None = None, user: str | None = None
+    ) -> None:
         self.rules = rules
         self.names = {who: f"so-{os.getpid()}-{who}" for who in ("client", "router", "server")}
-        super().__init__(extra=f"ListenAddress {self.host}", programs=programs)
+        super().__init__(extra=f"ListenAddress {self.host}", programs=programs, user=user)
         wrapper = self.folder / "sshd"
         wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {self.names["server"]} {find_sshd()} "$@"\n')
         wrapper.chmod(0o755)
@@ -80,6 +82,16 @@ class Routed(Sshd):
 
     def _answers(self, logged: int) -> bool:
         return f"Server listening on {self.host} port {self.port}" in self.log()[logged:]
+
+    def reconfigure(self, extra: str, sftp: str | None) -> None:
+        """As any server's; it goes on listening in its own network."""
+        super().reconfigure(f"ListenAddress {self.host}\n{extra}", sftp)
+
+    def filter_anew(self) -> None:
+        """Give the router its rules, and nothing that they have counted."""
+        rules = self.folder / "rules"
+        rules.write_text(f"flush ruleset\n{self.rules}")
+        self.inside("router", "nft", "-f", str(rules))
 
     def build(self) -> None:
         """Lay the cables, and give the router its rules."""
@@ -107,9 +119,7 @@ class Routed(Sshd):
             run("ip", "-n", router, "link", "set", f"{cable}1", "up")
             run("ip", "-n", end, "link", "set", f"{cable}2", "up")
             run("ip", "-n", end, "route", "add", "default", "via", f"10.99.{net}.1")
-        rules = self.folder / "rules"
-        rules.write_text(self.rules)
-        self.inside("router", "nft", "-f", str(rules))
+        self.filter_anew()
         for key, value in {
             "net.ipv4.ip_forward": 1,
             "net.netfilter.nf_conntrack_tcp_loose": 0,

@@ -9,12 +9,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.sockets import listening
 from tests.support.sshd import HOST, ensure_account
 
 STARTS_WITHIN = 10.0  # seconds
@@ -110,30 +110,14 @@ listen ssh
 @contextlib.contextmanager
 def speaks(greeting: bytes, *, hang_up: bool = False) -> Iterator[int]:
     """A port that greets every connection so, and then hangs up or says nothing more."""
-    listener = socket.create_server((HOST, 0))
-    open_ones: list[socket.socket] = []
 
-    def serve() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = listener.accept()
-                with contextlib.suppress(OSError):
-                    connection.sendall(greeting)
-                    if hang_up:
-                        connection.close()
-                open_ones.append(connection)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        for connection in open_ones:
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(greeting)
+        if hang_up:
             connection.close()
-        thread.join(ENDS_WITHIN)
+
+    with listening(greet) as port:
+        yield port
 
 
 def free_port() -> int:

@@ -207,6 +207,12 @@ class Sshd:
         self.stop()
         self.start()
 
+    def reconfigure(self, extra: str, sftp: str | None) -> None:
+        """Restart on the same port with these lines and this subsystem, as for a new Sshd."""
+        self._extra, self._sftp = extra, sftp
+        self.stop()
+        self.start()
+
     def _clean_up(self) -> None:
         try:
             self.stop()
