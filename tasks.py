@@ -85,6 +85,18 @@ def faults(c: Context, all: bool = False) -> None:
 
 
 @task(
+    pre=[setup],
+    help={
+        "all": "1,000 of each kind: about half an hour. Writes the table in tests/attacks/README.md.",
+        "seed": "The first one.",
+    },
+)
+def attacks(c: Context, all: bool = False, seed: int = 0) -> None:
+    """Plant links and make hostile repositories at random, and see that nothing outside is touched."""
+    _run(c, sys.executable, "-m", "tests.attacks.run", f"--seed={seed}", *(["--all"] if all else []))
+
+
+@task(
     help={
         "only": "These alone: ids or files, separated by commas.",
         "changed": "Those whose file or tests were changed since this revision.",

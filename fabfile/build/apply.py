@@ -25,6 +25,8 @@ def lean(script: str) -> str:
     return re.sub(r"^(\s*#.*\n|[ ]+)", "", script, flags=re.MULTILINE)
 
 
+# So many directories are done one by one: as quick as to find out whether all are plain ones.
+FEW = 8
 ARGUMENTS = 60_000  # bytes of arguments a command; POSIX promises no more than 4096, Linux has 131072 each
 
 # into: the directory whose physical path is $1. Where we are is asked of the system: bash makes $PWD out of
@@ -189,7 +191,7 @@ def commands(
     yield f"{_AT}{_LINKED if staged else _COPIED}{_GRAFT + SPARE if phases.grafts else ''}"
     yield from phases.functions()
     yield f"tree_in {quote(posixpath.dirname(target))} {quote(posixpath.basename(target))}"
-    yield _PLAIN if quick else "plain="
+    yield _PLAIN if quick and phases.directories > FEW else "plain="
     # Through the handle: the tree's own path may be led elsewhere while we work.
     copy = "-lP" if staged else "-a --reflink=auto"
     at_once = {
@@ -233,6 +235,11 @@ class _Phases:
             "placing": [e.path for e in difference.uploads if posixpath.dirname(e.path) not in new],
             **{f"mode_{mode:o}": paths for mode, paths in self.modes.items()},
         }
+
+    @property
+    def directories(self) -> int:
+        """In how many directories there is something to do, once for each phase."""
+        return sum(len({posixpath.dirname(path) for path in paths}) for paths in self.lists.values())
 
     def functions(self) -> Iterator[str]:
         """The phases as functions of sh, and two that call them."""

@@ -50,8 +50,10 @@ class Trees:
         assert done.returncode == 0, done.stderr.decode()
 
 
-@pytest.fixture
-def trees(tmp_path: Path) -> Trees:
+@pytest.fixture(params=["one by one", "many at once"])
+def trees(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Trees:
+    """Directories are done one by one where they are few; here each way does what there is."""
+    monkeypatch.setattr(apply, "FEW", 10**6 if request.param == "one by one" else -1)
     return Trees(tmp_path)
 
 

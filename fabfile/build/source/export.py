@@ -201,7 +201,7 @@ def _refused(path: str, entry: Listed, size: str, found: dict[str, Listed]) -> s
         return "has a name that leads elsewhere"
     if parent and found.get(parent, Listed("", "")).kind != "dir":
         return f"lies below {parent!r}, which is no folder"
-    if entry.kind == "link" and size.isdigit() and int(size) > LINK_MAX:
+    if entry.kind == "link" and size.isdigit() and not 0 < int(size) <= LINK_MAX:
         return f"is a link whose target has {size} bytes"
     return ""
 
