@@ -33,7 +33,7 @@ class Scripts:
     def __init__(self, package: str) -> None:
         self.folder = f"{package[len(_ROOT) + 1 :].replace('.', '/')}/scripts"
 
-    def __call__(self, name: str, *words: str, **variables: str | int) -> str:
+    def __call__(self, name: str, /, *words: str, **variables: str | int) -> str:
         """The script `name`.sh with `words` as its positional parameters, and these variables.
 
         Raises TypeError where these are not the ones that it declares.

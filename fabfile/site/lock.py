@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ..errors import HostNotReady, Locked, SwitchoverError
 from ..remote.answers import decimal, json_object, not_understood, plain
-from ..remote.host import Host, write_file
+from ..remote.host import Host
 from ..remote.script_files import Scripts
 from ..remote.shell import Result, Script, failed, quote
 from .layout import Layout
@@ -41,18 +41,7 @@ LAST = 999_999_999  # of the numbers: some shells count with 32 bits
 OWNER_LIMIT = 4096  # bytes; ours have about 250
 
 _PROCESS = Scripts("fabfile.remote").functions("process")
-# The highest lock. Only directories count that are named by a number as we write it: 08 would be octal.
-_TOP = f"""
-number() {{
-  case $1 in [1-9]) ;; [1-9]*[!0-9]*|[1-9]?????????*|[!1-9]*|'') return 1 ;; esac
-  [ -d "$1" ] && [ ! -L "$1" ]
-}}
-signed() {{ [ ! -f "$1/owner" ] || head -c {OWNER_LIMIT} "$1/owner" 2>/dev/null; }}
-top=0 odd=0
-for d in *; do
-  if number "$d"; then [ "$d" -le "$top" ] || top=$d; elif [ -e "$d" ]; then odd=$((odd + 1)); fi
-done
-"""
+_scripts = Scripts(__package__)
 
 
 @dataclass(frozen=True)
@@ -219,85 +208,26 @@ class Lock:
 
     def _taking(self) -> str:
         own = self.layout
-        places = [own.own, own.locks, own.records, own.incoming, own.jobs, own.cache_state]
-        folders = " ".join(quote(place) for place in places)
-        token, probe = self.owner.token, quote(f"{own.own}/owner.probe")
-        return rf"""
-refused() {{ printf 'refused\t{token}\t%s\t%s' "$1" "$2"; exit 0; }}
-# They may lie on another disk; but whoever made that link must be one who may.
-for d in {quote(own.deploy_to)} {quote(own.releases)} {quote(own.shared)}; do
-  [ -L "$d" ] || continue
-  [ -d "$d/" ] || refused "$d" "it is a link to $(readlink "$d"), which is not a directory"
-  [ -z "$(find "$d" -prune ! -user "$(id -u)" ! -user 0 2>/dev/null)" ] ||
-    refused "$d" "it is a link to $(readlink "$d"), made by another account"
-done
-umask 022
-mkdir -p {quote(own.releases)} {quote(own.shared)} || exit 1
-umask 077
-for d in {folders}; do
-  [ ! -L "$d" ] || refused "$d" "it is a link to $(readlink "$d")"
-  [ ! -e "$d" ] || [ -d "$d" ] || refused "$d" 'it is not a directory'
-  [ -d "$d" ] || mkdir -p "$d" || exit 1
-done
-others() {{ find "$@" -prune ! -user "$(id -u)" 2>/dev/null | head -n 1; }}
-other=$(others {folders})
-# Not each file system has owners: there what we make is not ours either.
-[ -z "$other" ] || {{ : > {probe}; [ -n "$(others {probe})" ]; }} || refused "$other" "$(ls -ld "$other")"
-rm -f {probe}
-{_open_to_others(own)}
-cd {quote(own.locks)} >/dev/null || exit 1
-{_TOP}
-{_EXPIRED}
-from=
-held() {{ printf 'held\t{token}\t\t'; signed "$1"; exit 0; }}
-taken() {{ printf 'taken\t{token}\t%s %s\t%s' "$1" "$odd" "$2"; exit 0; }}
-if [ "$top" -gt 0 ] && [ ! -e "$top/released" ]; then
-  case $(signed "$top") in *{token}*) taken "$top" '' ;; esac
-  expired || held "$top"
-  # Not with `:`, which ends the shell where the winner of a race has just removed that directory.
-  from=$(signed "$top"); true 2>/dev/null > "$top/released"
-fi
-[ "$top" -lt {LAST} ] || refused {quote(own.locks)}/"$top" 'there is no number after that'
-mine=$((top + 1))
-# What is no lock of ours is passed over.
-while [ -L "$mine" ] || {{ [ -e "$mine" ] && [ ! -d "$mine" ]; }}; do mine=$((mine + 1)); done
-mkdir "$mine" 2>/dev/null || {{ [ -d "$mine" ] || {{ mkdir "$mine"; exit 1; }}; held "$mine"; }}
-( cd "$mine" >/dev/null && ln -s {token} token &&
-  {write_file("owner", json.dumps(asdict(self.owner)))} ) || {{ [ ! -d "$mine" ] || exit 1; }}
-{_TOP}
-if [ "$top" != "$mine" ]; then true 2>/dev/null > "$mine/released"; held "$top"; fi
-for d in *; do if number "$d" && [ "$d" -lt "$mine" ]; then rm -rf "./$d"; fi; done
-taken "$mine" "$from"
-"""
+        return _scripts(
+            "take_lock",
+            *(own.own, own.locks, own.records, own.incoming, own.jobs, own.cache_state),
+            deploy_to=own.deploy_to,
+            releases=own.releases,
+            shared=own.shared,
+            own=own.own,
+            locks=own.locks,
+            incoming=own.incoming,
+            token=self.owner.token,
+            owner=json.dumps(asdict(self.owner)),
+            highest=LAST,
+            **_READING,
+            **_EXPIRY,
+        )
 
 
-def _open_to_others(layout: Layout) -> str:
-    """A script that closes our state to other accounts, where an earlier version has left it open. Not what
-    is in incoming/: those files have the modes of the source, and may be one with the cache's.
-    """
-    own = quote(layout.own)
-    bits = " -o ".join(f"-perm -{bit}" for bit in ("1", "2", "4", "10", "20", "40"))
-    kept = " ".join(quote(p) for p in (layout.locks, layout.records, layout.jobs, layout.cache_state))
-    return (
-        f"[ -z \"$(find {own} -prune '(' {bits} ')')\" ] || "
-        f"{{ chmod -R go-rwx {kept}; chmod 700 {quote(layout.incoming)} {own}; }} 2>/dev/null"
-    )
-
-
-# Whether the lock $top has run out: no sign of life for the lease's time, and no job that runs. A time that
-# is as far in the future is no sign of life either.
-_EXPIRED = f"""
-{_PROCESS}
-expired() {{
-  limit={LEASE}; [ -f "$top/owner" ] || limit={UNSIGNED}
-  last=$(stat -c %Y "$top/owner" 2>/dev/null || stat -c %Y "$top" 2>/dev/null) || return 1
-  age=$(($(date +%s) - last))
-  [ $age -gt $limit ] || [ $age -lt -$limit ] || return 1
-  for job in ../jobs/*; do
-    if [ -d "$job" ] && [ ! -f "$job/status" ] && alive; then return 1; fi
-  done
-}}
-"""
+# What the scripts go by.
+_READING = {"owner_limit": OWNER_LIMIT}
+_EXPIRY = {"lease": LEASE, "unsigned": UNSIGNED}
 
 
 def locked(host: str, owner: Owner | None) -> Locked:
@@ -340,16 +270,7 @@ class Look:
 
 def look(host: Host, layout: Layout) -> Look:
     """What state the lock is in; changes nothing. Raises AnswerNotUnderstood."""
-    script = f"""
-free() {{ printf 'free\t\t\t'; exit 0; }}
-cd {quote(layout.locks)} >/dev/null 2>&1 || free
-{_TOP}
-{_EXPIRED}
-[ "$top" -gt 0 ] && [ ! -e "$top/released" ] || free
-expired && gone=yes || gone=no
-printf 'held\t%s\t%s\t' "$gone" "$(($(date +%s) - ${{last:-0}}))"; signed "$top"
-:
-"""
+    script = _scripts("look_at_lock", locks=layout.locks, **_READING, **_EXPIRY)
     text = host.shell.run(script, what="Reading the lock").text
     if text == "free\t\t\t":
         return Look(False)
@@ -362,20 +283,16 @@ printf 'held\t%s\t%s\t' "$gone" "$(($(date +%s) - ${{last:-0}}))"; signed "$top"
 
 def force(host: Host, layout: Layout) -> None:
     """Break the lock: its owner notices at its next step and stops before the switch."""
-    host.shell.run(
-        f"cd {quote(layout.locks)} >/dev/null 2>&1 || exit 0\n{_TOP}\n"
-        '[ "$top" -eq 0 ] || echo broken > "$top/released"',
-        what="Breaking the lock",
-    )
+    host.shell.run(_breaking(layout), what="Breaking the lock")
 
 
 def release(host: Host, layout: Layout, owner: Owner) -> None:
     """Release the lock in the name of an owner that is dead; nobody else's."""
-    mine = f'grep -q {quote(owner.token)} "$top/owner"'
-    host.shell.run(
-        f'cd {quote(layout.locks)} >/dev/null || exit 0\n{_TOP}\n{mine} && : > "$top/released"; :',
-        what="Releasing a dead owner's lock",
-    )
+    host.shell.run(_breaking(layout, owner.token), what="Releasing a dead owner's lock")
+
+
+def _breaking(layout: Layout, token: str = "") -> str:
+    return _scripts("break_lock", locks=layout.locks, token=token, **_READING)
 
 
 class Lease:

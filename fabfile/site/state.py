@@ -13,10 +13,13 @@ from ..local import local_cache
 from ..remote.answers import decimal, inside, not_understood, sha256
 from ..remote.files import Space, parse_space
 from ..remote.host import Host
+from ..remote.script_files import Scripts
 from ..remote.shell import LISTING, Result, Script, failed, quote
 from .layout import OWN, RELEASE_ID, Layout
 from .manifest import ENTRIES, Manifest, RemoteContents, unescape
 from .records import LIMIT, Record
+
+_scripts = Scripts(__package__)
 
 
 @dataclass(frozen=True)
@@ -294,78 +297,14 @@ def paths_in_doubt(lines: Iterable[str]) -> frozenset[str] | None:
 
 
 def _script(layout: Layout, shared: tuple[str, ...]) -> str:
-    tests = "; ".join(
-        f"[ -e {quote(f'{layout.shared}/{path}')} ] || [ -L {quote(f'{layout.shared}/{path}')} ] "
-        f"&& printf 'shared\\t%s\\n' {quote(path)}"
-        for path in shared
+    return _scripts(
+        "read_state",
+        *shared,
+        root=layout.deploy_to,
+        own=layout.own,
+        name=OWN,
+        mark=secrets.token_hex(8),
+        record_blocks=LIMIT // 512 + 1,
+        touched_bytes=TOUCHED_LIMIT,
+        touched_lines=ENTRIES,
     )
-    mark = secrets.token_hex(8)
-    return rf"""
-echo {mark}
-root={quote(layout.deploy_to)}; own=$root/{OWN}
-kind() {{
-  if [ -L "$1" ]; then k=link; elif [ -d "$1" ]; then k=dir
-  elif [ -e "$1" ]; then k=file; else k=none; fi
-}}
-kind "$root"; printf 'root\t%s\n' $k
-kind "$own"; printf 'own\t%s\n' $k
-kind "$root/cache"; printf 'cache\t%s\n' $k
-kind "$root/current"; [ -d "$root/current/" ] && leads=yes || leads=no
-printf 'current\t%s\t%s\n' $k $leads
-t=; [ $k != link ] || t=$(readlink "$root/current"; printf .)
-t=${{t%.}}; t=${{t%
-}}
-# Whatever else stands there, with a newline in its name perhaps, is only counted.
-is_id() {{
-  case $1 in *[!0-9-]*|*-*-*|*-|*-0*|*-1) return 1 ;; *-*) ;; ??????????????) return 0 ;; *) return 1 ;; esac
-  i=${{1%-*}}
-  case $i in ??????????????) ;; *) return 1 ;; esac
-  case ${{1#"$i"}} in ???????????*) return 1 ;; esac
-}}
-for d in "$root"/releases/*; do
-  n=${{d##*/}}
-  if is_id "$n"; then kind "$d"; [ $k = none ] || printf 'release\t%s\t%s\n' "$n" $k; fi
-done
-odd=0
-for d in "$own"/releases/*; do
-  n=${{d##*/}}
-  if is_id "$n"; then [ ! -e "$d/record.json" ] && [ ! -L "$d/record.json" ] || printf 'recorded\t%s\n' "$n"
-  elif [ -e "$d" ]; then odd=$((odd + 1)); fi
-done
-printf 'odd\t%s\t%s\n' {OWN}/releases $odd
-# All of them with few processes: no links, no pipes, nothing large; each line with the name of its file.
-[ ! -d "$own/releases" ] || ( cd "$own/releases" &&
-  find . -path './*/*/*' -prune -o -name record.json -type f -size -{LIMIT // 512 + 1} \
-    -exec grep '' /dev/null {{}} + | sed -n 's,^\./\([0-9-]*\)/record\.json:,record	\1	,p' )
-for kind in incoming jobs; do
-  odd=0
-  for d in "$own/$kind"/*; do
-    n=${{d##*/}}
-    case $n in
-      *[!A-Za-z0-9._-]*) [ ! -e "$d" ] || odd=$((odd + 1)) ;;
-      *)
-        # A link in incoming/ is told too: an upload has to clear it away.
-        if [ -L "$d" ]; then [ $kind = jobs ] || printf '%s\t%s\n' $kind "$n"
-        elif [ -d "$d" ]; then printf '%s\t%s\n' $kind "$n"; fi ;;
-    esac
-  done
-  printf 'odd\t%s\t%s\n' {OWN}/$kind $odd
-done
-p=$root; while [ ! -d "$p" ] && [ -n "$p" ]; do p=${{p%/*}}; done
-df -Pk "${{p:-/}}" 2>/dev/null | sed 's/^/df	/'
-df -Pi "${{p:-/}}" 2>/dev/null | sed 's/^/df	/'
-kept() {{
-  [ -f "$2/manifest" ] || return 0
-  if [ -f "$2/touched" ]; then
-    [ "$(wc -c < "$2/touched")" -le {TOUCHED_LIMIT} ] || return 0
-    [ "$(wc -l < "$2/touched")" -le {ENTRIES} ] || return 0
-    sed "s/^/touched	$1	/" "$2/touched"
-  fi
-  printf 'manifest\t%s\t%s\n' "$1" "$(sha256sum < "$2/manifest" 2>/dev/null | cut -c 1-64)"
-}}
-kept cache "$own/cache"
-n=${{t%/}}; n=${{n#"$root/"}}; n=${{n#releases/}}
-! is_id "$n" || kept live "$own/releases/$n"
-{tests or ":"}
-printf '%s%s%s\n' {mark} "$t" {mark}
-"""
