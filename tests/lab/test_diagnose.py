@@ -7,10 +7,7 @@ import shutil
 
 import pytest
 
-from tests.lab import (
-    sshd10,
-    world_faults,  # noqa: F401  (adds to FAULTS)
-)
+from tests.lab import sshd10
 from tests.lab.faults import CONTROLS, FAULTS, Fault
 from tests.lab.judge import alarms, judge
 from tests.support.examined import ExaminedHost

@@ -20,7 +20,7 @@ from tests.support.network import Routed
 from tests.support.sshd import Sshd
 
 PATIENCE: dict[str, Any] = {
-    "connect_timeout": 5, "command_timeout": 20, "reconnect": {"attempts": 3, "window": 15},
+    "connect_timeout": 5, "command_timeout": 60, "reconnect": {"attempts": 3, "window": 15},
 }  # fmt: skip
 
 

@@ -80,7 +80,7 @@ def sftp_without_some_requests(draw: Random, recipe: Recipe) -> Claim:
 @kind("sftp", weight=2)
 def sftp_with_some_options(draw: Random, recipe: Recipe) -> Claim:
     options, expected = draw.choice((
-        ("-R", ("sftp-readonly",)), ("-d /", ()), ("-u 0077", ()), ("-u 0777", ("sftp-denied", "umask")),
+        ("-R", ("sftp-readonly",)), ("-d /", ()), ("-u 0077", ()), ("-u 0777", ()),
         ("-p realpath,stat,lstat,opendir,readdir,close", ("sftp-denied", "sftp-readonly")),
         ("-p open,read,close,stat,lstat,fstat,realpath,readlink,opendir,readdir", ("sftp-readonly",
         "sftp-denied")),
