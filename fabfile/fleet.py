@@ -17,19 +17,20 @@ import fabric
 
 from .build.source import source
 from .commands.cache_sync import CacheSync
-from .commands.deployment import Deployment, Options
-from .commands.rollback import Rollback
-from .errors import NoSuchRelease, SwitchoverError
+from .commands.deployment import Deploy, Options
+from .commands.rollback import GoBack
+from .errors import SwitchoverError
 from .events import Listener, Note, Output, StepFailed, StepFinished, StepStarted, silent
 from .hosts import AT_ONCE, Target, opened
 from .local.build import build as local_build
-from .phases import FAB, Fleet, release
+from .parallel import FAB, Fleet
+from .phases import foresee, release, sync
 from .remote.host import Host
-from .results import Outcome
-from .session.session import HostSession
+from .results import HostResult, Outcome
+from .session.session import HostAccess, HostView, look
 from .settings import Settings
-from .site import lock, records
-from .site.layout import next_id, sort_key
+from .site import lock
+from .site.layout import sort_key
 from .site.lock import Owner
 from .site.records import GOOD, LIVE, Record
 from .typed import Typed
@@ -74,10 +75,12 @@ def deploy(
         opened(settings, targets, listener, config) as hosts,
         _source(settings, listener, hosts, build=not plan) as tree,
     ):
-        fleet = Fleet([Deployment(host, settings, owner, halt, tree, options) for host in hosts], halt, typed)
+        command = Deploy(settings, tree, options)
+        fleet = _fleet(hosts, settings, owner, halt, typed, settings.strategy)
         if plan:
-            return fleet.outcome(fleet.each(Deployment.plan))
-        return release(fleet, _id_to_resume if options.resume else _common_id)
+            fleet.each(command.plan, fleet.accesses)
+            return fleet.outcome()
+        return release(fleet, command)
 
 
 def rollback(
@@ -98,11 +101,8 @@ def rollback(
     owner, halt = lock.me("fab rollback"), threading.Event()
     with opened(settings, targets, listener, config) as hosts:
         _connect_ahead(hosts)
-        fleet = Fleet([Rollback(host, settings, owner, halt) for host in hosts], halt, typed)
-        if plan:
-            failed = fleet.each(Rollback.look) or fleet.try_all(lambda: _common_target(fleet, to))
-            return fleet.outcome(failed)
-        return release(fleet, lambda works: _common_target(fleet, to))
+        command, fleet = GoBack(to), _fleet(hosts, settings, owner, halt, typed)
+        return foresee(fleet, command) if plan else release(fleet, command)
 
 
 def cache_sync(
@@ -126,11 +126,12 @@ def cache_sync(
         opened(settings, targets, listener, config) as hosts,
         _source(settings, listener, hosts, build=not verify) as tree,
     ):
-        fleet = Fleet([CacheSync(host, settings, owner, halt, tree) for host in hosts], halt, typed)
+        command = CacheSync(tree, repair)
+        fleet = _fleet(hosts, settings, owner, halt, typed, settings.strategy)
         if verify:
-            return fleet.outcome(fleet.each(CacheSync.verify))
-        failed = fleet.each(CacheSync.begin) or fleet.each(lambda work: work.sync(owner.token, repair))
-        return fleet.outcome(failed, fleet.each(CacheSync.unlock, always=True) if failed else [])
+            fleet.each(command.verify, fleet.accesses)
+            return fleet.outcome()
+        return sync(fleet, command)
 
 
 @dataclass
@@ -154,9 +155,11 @@ def releases(
     settings.require("deploy_to")
     halt = threading.Event()
     with opened(settings, targets, listener, config) as hosts:
-        fleet = Fleet([HostSession(host, settings, lock.me("fab releases"), halt) for host in hosts], halt)
-        outcome = fleet.outcome(fleet.each(HostSession.look, stop_others=False))
-        return outcome, [_listing(work) for work in fleet.works]
+        fleet = _fleet(hosts, settings, lock.me("fab releases"), halt)
+        seen = fleet.each(look, fleet.accesses, stop_others=False)
+        views = {view.host.name: view for view in seen.results}
+        outcome = fleet.outcome()
+        return outcome, [_listing(result, views.get(result.host)) for result in outcome.hosts]
 
 
 @dataclass
@@ -182,80 +185,43 @@ def unlock(
     settings.require("deploy_to")
     halt = threading.Event()
     with opened(settings, targets, listener, config) as hosts:
-        fleet = Fleet([HostSession(host, settings, lock.me("fab unlock"), halt) for host in hosts], halt)
-        found = {work.host.name: Holding(work.host.name) for work in fleet.works}
+        fleet = _fleet(hosts, settings, lock.me("fab unlock"), halt)
+        found = {host.name: Holding(host.name) for host in hosts}
 
-        def look(work: HostSession) -> None:
-            holding = found[work.host.name]
-            holding.held, holding.owner = lock.holder(work.host, work.layout)
+        def look_at_lock(access: HostAccess) -> None:
+            holding = found[access.host.name]
+            holding.held, holding.owner = lock.holder(access.host, access.layout)
             if force and holding.held:
-                lock.force(work.host, work.layout)
+                lock.force(access.host, access.layout)
                 holding.broken = True
 
-        outcome = fleet.outcome(fleet.each(look, stop_others=False))
-        for work in fleet.works:
-            found[work.host.name].error = work.result.error
+        fleet.each(look_at_lock, fleet.accesses, stop_others=False)
+        outcome = fleet.outcome()
+        for result in outcome.hosts:
+            found[result.host].error = result.error
         return outcome, list(found.values())
 
 
-def _common_id(works: list[Deployment]) -> str:
-    """One id for all hosts, later than any release on any of them."""
-    for work in works:
-        if cut := records.interrupted(work.state.records, work.source.revision):
-            work.host.note(
-                "info", f"{cut[-1].id}, of the same source, was interrupted: --resume would finish it"
-            )
-    taken = set[str]().union(*(w.state.taken for w in works))
-    return next_id(taken)
+def _fleet(
+    hosts: Sequence[Host],
+    settings: Settings,
+    owner: Owner,
+    halt: threading.Event,
+    typed: Typed = FAB,
+    strategy: str = "",
+) -> Fleet:
+    return Fleet([HostAccess.to(host, settings, owner, halt, strategy) for host in hosts], halt, typed)
 
 
-def _id_to_resume(works: list[Deployment]) -> str:
-    """The newest interrupted deployment of this source on any host. Raises NoSuchRelease."""
-    found = {r.id for w in works for r in records.interrupted(w.state.records, w.source.revision)}
-    if found:
-        return max(found, key=sort_key)
-    raise NoSuchRelease(
-        "There is no interrupted deployment of this source to resume.",
-        f"the source is {works[0].source.revision}",
-        "See `fab releases` for what was interrupted; deploy without --resume.",
-    )
-
-
-def _common_target(fleet: Fleet[Rollback], to: str | None) -> str:
-    """The release that all hosts go back to. Raises NoSuchRelease, also where they have none in common."""
-    if to is not None or len(fleet.works) == 1:
-        return _choose_on_all(fleet, to)
-    names = [{n for n, r in w.records.items() if r.state == GOOD and not r.left} for w in fleet.works]
-    lives = [w.state.live for w in fleet.works if w.state.live]
-    oldest_live = min(lives, key=sort_key) if lives else "9"
-    common = [name for name in set.intersection(*names) if sort_key(name) < sort_key(oldest_live)]
-    if not common:
-        good = "; ".join(
-            f"{w.host.name}: {', '.join(sorted(n)) or 'none'}"
-            for w, n in zip(fleet.works, names, strict=True)
-        )
-        raise NoSuchRelease(
-            "The hosts have no good release in common before the live one.",
-            f"good releases are {good}",
-            "See `fab releases`; roll back host by host with --to ID.",
-        )
-    newest = max(common, key=sort_key)
-    return _choose_on_all(fleet, newest)
-
-
-def _choose_on_all(fleet: Fleet[Rollback], to: str | None) -> str:
-    chosen = {work.choose(to).id for work in fleet.works}
-    return chosen.pop()
-
-
-def _listing(work: HostSession) -> Listing:
-    listing = Listing(work.host.name, error=work.result.error)
-    if work.state is None:
+def _listing(result: HostResult, view: HostView | None) -> Listing:
+    """view: None where the host could not be looked at."""
+    listing = Listing(result.host, error=result.error)
+    if view is None:
         return listing
-    listing.current = work.state.live
-    for name in sorted(work.state.records, key=sort_key):
-        record = work.state.records[name]
-        if name == work.state.live:
+    listing.current = live = view.state.live
+    for name in sorted(view.state.records, key=sort_key):
+        record = view.state.records[name]
+        if name == live:
             record = record.become(LIVE)
         elif record.state == LIVE:  # it was, before a switch whose record could not be written
             record = record.become(GOOD)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import gzip
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ..background import background
+from ..events import Progress, count
 from ..local import local_cache
 from ..remote.host import Host, replace_file
-from ..remote.shell import quote
+from ..remote.shell import Script, quote
+from ..session.session import HostSession, HostView
 from ..site.manifest import Difference, Entry, Manifest, RemoteContents, escape, header, line
-from . import apply, proof
+from . import apply, proof, transfers
 from .observe import observe
+from .order import Comparison
 from .source.source import Source
 from .transfers import Tally, Transfer
 
@@ -41,6 +46,25 @@ class UploadTarget:
     keep_links: bool = False
     quick: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        view: HostView,
+        source: Source,
+        target: str,
+        state: str,
+        *,
+        base: str = "",
+        keep_links: bool = False,
+        again: bool = False,
+    ) -> UploadTarget:
+        """A directory to bring up to `source`. again: nothing that waits in `staging` is of use."""
+        host, names = view.host, {source.tree, f"{source.tree}.rsync"}
+        begun = not again and bool(names & view.state.incoming)
+        quick = host.facts.find_printf and host.facts.cp_reflink and host.has("stat")
+        staging = f"{view.layout.incoming}/{source.tree}"
+        return cls(target, staging, state, base, begun, keep_links, quick)
+
 
 @dataclass(frozen=True)
 class StagedUpload:
@@ -61,6 +85,53 @@ class StagedUpload:
     def script(self) -> str:
         """What puts the staged files and the manifest in their place. It may be run again after a cut."""
         return "\n".join(["set -e", *_commands(self)])
+
+
+def send(
+    session: HostSession,
+    source: Source,
+    target: UploadTarget,
+    comparison: Comparison,
+    *,
+    meanwhile: Script | None = None,
+) -> StagedUpload:
+    """The step "upload": send what `target` lacks to where it is gathered. meanwhile: what the host is to run
+    while something is sent.
+    """
+    host, result, difference = session.host, session.result, comparison.difference
+    uploads, size = difference.uploads, difference.size
+    with session.step("upload") as tell:
+        choice = transfers.choose(host, session.settings.transfer)
+        result.transfer = choice.transfer.name
+
+        def tally(done: int, sent: int) -> None:
+            host.emit(Progress(host.name, "upload", done, len(uploads), sent, size))
+
+        with _meanwhile(session, meanwhile if uploads else None):
+            update = stage(
+                host, target, comparison.known, source, source.manifest, difference, choice.transfer, tally
+            )
+        done = update.difference
+        result.count(done)
+        tell(
+            f"{count(len(done.uploads), 'file')} by {choice.transfer.name} ({choice.why}), "
+            f"{len(done.deleted)} deleted"
+        )
+    return update
+
+
+@contextmanager
+def _meanwhile(session: HostSession, script: Script | None) -> Iterator[None]:
+    if script is None:
+        yield
+        return
+    guarded = session.guard + script.script
+    running = background(lambda: session.host.shell.run(guarded, what=script.what))
+    try:
+        yield
+    finally:
+        running.exception()  # nothing of ours comes late
+    running.result()
 
 
 def stage(

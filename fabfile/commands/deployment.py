@@ -1,48 +1,53 @@
-"""The steps of a deployment on one host, in order.
+"""A deployment: what one host goes through, from its first step to its last.
 
-    begin      connect · lock · check
-    prepare    compare · upload · copy · link · verify   (see build) · before_switch
-    switch     switch
-    prove      after_switch · health
-    finish     retain · unlock
+    require      connect · lock · check                            (see session.open_session)
+    begin        resume
+    prepare      compare · upload · copy · link · verify · before_switch
+    switch       switch
+    prove        after_switch · health
+    confirm      confirm
+    finish       retain · unlock
 
-`fleet` runs each of these five on all hosts before it starts the next. Every step may be cut at any
-point and run again. Nothing under what `current` points at is ever written to.
+`phases` runs each of these on all hosts before it starts the next. Every step may be cut at any point and run
+again. Nothing under what `current` points at is ever written to.
 """
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeGuard
 
-from ..build import copying
-from ..build.release_build import ReleaseBuild
+from ..build import strategies
+from ..build.order import Order, Plan
+from ..build.release_build import ReleaseBuild, compare
+from ..build.room import check_room
+from ..build.sharing import Sharing
 from ..build.source.source import Source
+from ..build.strategies import Strategy
 from ..errors import (
     NO_SPACE,
     QUOTA,
     CommandFailed,
     ConnectionLost,
     HookFailed,
-    HostNotReady,
     LockLost,
+    NoSuchRelease,
     Stopped,
 )
-from ..events import size
-from ..remote.host import Host
 from ..remote.shell import Script, failed, quote
-from ..session.going_live import Switching, Tree
+from ..results import HostResult
+from ..session.going_live import GoingLive, require_tools
+from ..session.services import Services, Tree
+from ..session.session import HostAccess, HostSession, HostView, look
+from ..session.steps import Steps
 from ..settings import Settings
 from ..site import records, retention
-from ..site.layout import sort_key
-from ..site.lock import Owner
+from ..site.layout import next_id, sort_key
 from ..site.records import Record
 
 HURRIED = 5.0  # seconds that an after_failure hook has once a signal came: whoever sent it waits no longer
-MARGIN = 4 << 20  # bytes that must stay free beyond what is known to be needed
 
 
 @dataclass(frozen=True)
@@ -54,218 +59,256 @@ class Options:
     resume: bool = False
 
 
-class Deployment(ReleaseBuild, Switching):
-    """A new release on one host."""
+class Deploy:
+    """A deployment as it is asked for, on all hosts."""
 
-    command = "deploy"
+    def __init__(self, settings: Settings, source: Source, options: Options) -> None:
+        self.options = options
+        self.order = Order(source, options.from_scratch)
+        self.strategy: Strategy = strategies.choose(settings.strategy)
+
+    def plan(self, access: HostAccess) -> None:
+        """What it would do on one host. Changes nothing."""
+        view = look(access, self.strategy.require)
+        with view.step("compare"):
+            view.result.plan = compare(view, self.order, self.strategy).difference
+            Sharing(view, self.order.source).foresee()
+
+    def require(self, view: HostView) -> None:
+        """See Command.require."""
+        self.strategy.require(view)
+        require_tools(view, health=not self.options.skip_health)
+
+    def choose(self, sessions: Sequence[HostSession]) -> str:
+        """The id of the new release; with --resume, that of the newest one that was interrupted."""
+        interrupted = {s: records.interrupted(s.state.records, self._revision) for s in sessions}
+        if self.options.resume:
+            return self._to_resume({record.id for found in interrupted.values() for record in found})
+        for session, found in interrupted.items():
+            if found:
+                session.host.note(
+                    "info", f"{found[-1].id}, of the same source, was interrupted: --resume would finish it"
+                )
+        return next_id(set[str]().union(*(session.state.taken for session in sessions)))
+
+    def begin(self, session: HostSession, release: str) -> Deployment:
+        """Pick up what an interrupted deployment has left of this one; clear away what others have left."""
+        session.result.release = release
+        resumed = release in session.state.records
+        with session.step("resume") if resumed else nullcontext():
+            session = session.take_over(release)
+            self.strategy.require(session)
+        source = self.order.source
+        ours = {source.tree, f"{source.tree}.rsync"}
+        if stale := sorted(session.state.incoming - ours):
+            names = " ".join(quote(f"{session.layout.incoming}/{name}") for name in stale)
+            session.host.shell.run(f"{session.guard}rm -rf {names}", what="Clearing away old uploads")
+        before = session.state.records.get(release)
+        if before is not None and session.state.live == release:
+            return self._begin_switched(session, before)
+        return Deployment(self, session, self._record(session, release), resumed=resumed)
+
+    def _begin_switched(self, session: HostSession, record: Record) -> Deployment:
+        """The deployment that we resume had switched here before it was cut."""
+        session.result.previous = record.id
+        session = replace(session, state=replace(session.state, target=record.before))
+        return Deployment(self, session, record, resumed=True, switched=True)
+
+    def _record(self, session: HostSession, release: str) -> Record:
+        owner = session.lock.owner
+        return Record(
+            release,
+            records.BUILDING,
+            self._revision,
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            f"{owner.user}@{owner.machine}",
+            self.order.wanted.size,
+            self.strategy.name,
+            [*session.settings.shared.dirs, *session.settings.shared.files],
+            before=session.state.target,
+        )
+
+    @property
+    def _revision(self) -> str:
+        return self.order.source.revision
+
+    def _to_resume(self, interrupted: set[str]) -> str:
+        if interrupted:
+            return max(interrupted, key=sort_key)
+        raise NoSuchRelease(
+            "There is no interrupted deployment of this source to resume.",
+            f"the source is {self._revision}",
+            "See `fab releases` for what was interrupted; deploy without --resume.",
+        )
+
+
+class Deployment:
+    """A new release on one host. record: of the release, as it is now."""
 
     def __init__(
         self,
-        host: Host,
-        settings: Settings,
-        owner: Owner,
-        halt: threading.Event,
-        source: Source,
-        options: Options,
+        command: Deploy,
+        session: HostSession,
+        record: Record,
+        *,
+        resumed: bool,
+        switched: bool = False,
     ) -> None:
-        super().__init__(host, settings, owner, halt, source, options.from_scratch)
-        self.options = options
+        self.session = session
+        self.settings = session.settings
+        self.layout = session.layout
+        self.options = command.options
+        self.record = record
+        self.build = ReleaseBuild(Plan(session, command.order, record, resumed), command.strategy)
+        self.services = Services(session, "deploy")
+        self.live = GoingLive(session, self.services, record.id, switched)
+        self.tree = Tree(record.id, self.layout.release(record.id), command.order.source.revision)
 
     @property
-    def asks_health(self) -> bool:
-        """See Switching.asks_health."""
-        return super().asks_health and not self.options.skip_health
+    def steps(self) -> Steps:
+        """The steps of this host."""
+        return self.session.steps
 
-    def check_room(self) -> None:
-        """Refuse what can't fit, before anything is uploaded."""
-        difference = self.difference()
-        space = self.state.space
-        if space is None:
-            return
-        copied = 0 if self._copies_for_free(space.free - difference.size - MARGIN) else self.wanted.size
-        need = difference.size + copied + MARGIN
-        inodes = len(difference.written) + (len(self.wanted) if self.settings.copy != "hardlink" else 0)
-        if space.free < need:
-            raise HostNotReady(
-                f"There is not enough room on {self.host.name}.",
-                f"{size(space.free)} are free for {self.layout.deploy_to}, {size(need)} are needed "
-                f"({size(difference.size)} to upload, {size(copied)} to copy, {size(MARGIN)} in reserve)",
-                "Free some space there, lower keep_releases, or set copy: hardlink.",
-            )
-        if space.free_inodes is not None and space.free_inodes < inodes:
-            raise HostNotReady(
-                f"There are not enough inodes on {self.host.name}.",
-                f"{space.free_inodes} are free for {self.layout.deploy_to}, {inodes} are needed",
-                "Remove files there, or lower keep_releases.",
-            )
+    @property
+    def result(self) -> HostResult:
+        """What becomes of this host."""
+        return self.session.result
 
-    def _copies_for_free(self, left: int) -> bool:
-        """Whether the copy takes no room. Only asked of the file system where a full copy would not fit."""
-        mode = self.settings.copy
-        if mode != "auto" or left >= self.wanted.size:
-            return mode in ("reflink", "hardlink")
-        return copying.knows_reflink(self.host, self.layout.own)
-
-    def plan(self) -> None:
-        """What a deployment would do. Changes nothing."""
-        self.look()
-        with self.step("compare"):
-            self.result.plan = self.difference()
-            self.sharing.foresee()
-
-    def prepare(self, release: str) -> None:
+    def prepare(self) -> None:
         """Build the release and prove it, unseen by anybody."""
-        self.id = self.result.release = release
-        self.jobs.folder = f"{self.layout.jobs}/{release}"
-        self._tidy()
-        if self._already_live():
+        if self.live.switched:
             return
-        self.record = Record(
-            release,
-            records.BUILDING,
-            self.source.revision,
-            datetime.now(UTC).isoformat(timespec="seconds"),
-            f"{self.lock.owner.user}@{self.lock.owner.machine}",
-            self.wanted.size,
-            self.strategy.name,
-            self.shared,
-            before=self.state.target,
-        )
-        with self.step("compare"):
-            self.check_room()
-        self.build()
-        self.look_at_release()
-        self.run_hooks("before_switch", self.settings.hooks.before_switch, self.tree, kept=False)
-
-    @property
-    def tree(self) -> Tree:
-        """The new release as hooks see it."""
-        return Tree(self.id, self.directory, self.source.revision)
+        with self.session.step("compare"):
+            comparison = self.build.compare()
+            check_room(self.session, self.build.plan.wanted, comparison.difference)
+        built = self.build.build(comparison)
+        self.record = built.record
+        self.build.look_at_release(built)
+        self.services.run_hooks("before_switch", self.settings.hooks.before_switch, self.tree, kept=False)
 
     def switch(self) -> None:
         """Make it live; that it is ready is written down with it."""
-        assert self.record is not None
         self.record = self.record.become(records.READY)
-        self.go_live(self.id, Script("Writing the record", records.write(self.layout, self.record)))
+        self.live.switch(
+            Script("Writing the record", records.write(self.layout, self.record)),
+            when_left_alone=records.write(self.layout, self._bad(self.live.silence)),
+        )
 
     def prove(self) -> None:
         """What must hold after the switch."""
-        self.after_switch(self.tree)
+        self.services.after_switch(self.tree)
         if not self.options.skip_health:
-            self.check_health()
+            self.services.check_health()
+
+    def confirm(self) -> None:
+        """See GoingLive.confirm."""
+        self.live.confirm()
 
     def finish(self) -> None:
         """Write down that it is good, clean up, unlock. What is live is not at stake any more."""
-        assert self.record is not None
         self.record = self.record.become(records.LIVE)
-        before = self.state.records.get(self.state.live or "")
-        changed = [before.become(records.NOT_LIVE_ANY_MORE[before.state])] if self._replaces(before) else []
-        changed += self._passed_over(before)
-        self.state.records.update({r.id: r for r in changed})
-        doomed = self.doomed()
-        parts = [
+        changed = self._replaced()
+        known = {**self.session.state.records, **{r.id: r for r in changed}, self.record.id: self.record}
+        live = self.session.state.live
+        doomed = records.to_remove(known, self.settings.keep_releases, self.record.id, live)
+        scripts = [
             Script("Writing the records", records.write(self.layout, self.record, *changed), needed=False),
             *(retention.removing(self.layout, record) for record in doomed),
         ]
-        wrote, *removed = self.close(parts, "retain" if doomed else "unlock")
+        wrote, *removed = self.session.close(scripts, "retain" if doomed else "unlock")
         for record, said in zip(doomed, removed, strict=True):
             if said.status != 0:
-                why = retention.why_not(self.host, self.layout, record, said)
-                self.host.note("warn", f"release {record.id} could not be removed whole: {why}")
+                why = retention.why_not(self.session.host, self.layout, record, said)
+                self._warn(f"release {record.id} could not be removed whole: {why}")
         if wrote.status != 0:
-            raise failed(parts[0].what, wrote)
+            raise failed(scripts[0].what, wrote)
 
-    def _replaces(self, before: Record | None) -> TypeGuard[Record]:
-        return before is not None and before.state in (records.LIVE, records.READY)
-
-    def _passed_over(self, before: Record | None) -> list[Record]:
-        """The good releases that somebody had rolled back from: the one that was live until now is older."""
+    def _replaced(self) -> list[Record]:
+        """The records of what was live until now, and of the good releases that somebody had rolled back
+        from: those are newer than it.
+        """
+        found = self.session.state.records
+        before = found.get(self.session.state.live or "")
         if before is None:
             return []
-        good = [r for r in self.state.records.values() if r.state == records.GOOD and not r.left]
-        return [
-            replace(r, left=True) for r in good if sort_key(before.id) < sort_key(r.id) < sort_key(self.id)
-        ]
+        first = [before.become(records.NOT_LIVE_ANY_MORE[before.state])] if _was_live(before) else []
+        good = [r for r in found.values() if r.state == records.GOOD and not r.left]
+        between = [r for r in good if sort_key(before.id) < sort_key(r.id) < sort_key(self.record.id)]
+        return [*first, *(replace(r, left=True) for r in between)]
 
-    def write_down(self, note: str) -> None:
-        """See Switching."""
-        if self.record is not None:
-            self.record = replace(self.record.become(records.BAD), note=note)
-            self.write_record(self.record)
+    # The ways back
+
+    def switch_back(self) -> None:
+        """Put back what was live, and write down that the release is bad."""
+        if not self.live.tried:
+            return
+        note = self.live.switch_back()
+        if note is None:
+            return
+        self.record = self._bad(note)
+        try:
+            self.session.host.shell.run(
+                f"{self.session.guard}{records.write(self.layout, self.record)}", what="Writing the record"
+            )
+        except CommandFailed as error:  # what is live is as it should be
+            self._warn(f"{error.what} {error.why}")
+
+    def serve_again(self) -> None:
+        """See GoingLive.serve_again."""
+        self.live.serve_again()
 
     def abandon(self) -> None:
-        """A failed build: run after_failure, give the space back, keep a record that says so."""
-        if self.lock.number is None:
-            return
-        if isinstance(self.result.error, ConnectionLost):
-            return  # the lease runs out by itself, and what has arrived waits for the next try
-        if isinstance(self.result.error, LockLost):
-            return  # somebody else is at work here now, and ends what is left of ours
-        self.jobs.end()
-        if self.record is not None:
-            self.after_failure()
-            # A release that was live for a moment stays, to be looked at; retention removes it later.
-            live = f'[ "$(readlink {quote(self.layout.current)})" = {quote(f"releases/{self.id}")} ]'
-            remove = "" if self.switched else f"{live} || rm -rf {quote(self.directory)}; "
-            failed = self.record.become(records.BAD if self.switched else records.FAILED)
-            try:
-                self.host.shell.run(
-                    f"{self.guard}{remove}{self._give_space_back()}{records.write(self.layout, failed)}",
-                    what="Cleaning up",
-                )
-            except CommandFailed as error:
-                self.host.note("warn", f"{error.what} {error.why}")
-        self.unlock()
+        """A failed build: run after_failure, give the space back, keep a record that says so.
 
-    def after_failure(self) -> None:
+        Nothing of that after ConnectionLost: what has arrived waits for the next try. Nor after LockLost:
+        somebody else is at work here now, and ends what is left of ours. The lease runs out by itself.
+        """
+        session = self.session
+        if isinstance(self.result.error, ConnectionLost | LockLost):
+            session.let_go()
+            return
+        session.jobs.end()
+        self._after_failure()
+        switched, directory = self.live.switched, quote(self.tree.folder)
+        # A release that was live for a moment stays, to be looked at; retention removes it later.
+        live = f'[ "$(readlink {quote(self.layout.current)})" = {quote(f"releases/{self.record.id}")} ]'
+        remove = "" if switched else f"{live} || rm -rf {directory}; "
+        record = self.record.become(records.BAD if switched else records.FAILED)
+        try:
+            session.host.shell.run(
+                f"{session.guard}{remove}{self._give_space_back()}{records.write(self.layout, record)}",
+                what="Cleaning up",
+            )
+        except CommandFailed as error:
+            self._warn(f"{error.what} {error.why}")
+
+    def _after_failure(self) -> None:
         """The after_failure hooks, in the new release as far as it got."""
-        commands = self.settings.hooks.after_failure
+        commands, shell = self.settings.hooks.after_failure, self.session.host.shell
         if not commands:
             return
-        there = (
-            self.host.shell.run(f"[ -d {quote(self.directory)} ]", check=False, what="Looking").status == 0
-        )
+        there = shell.run(f"[ -d {quote(self.tree.folder)} ]", check=False, what="Looking").status == 0
         tree = self.tree if there else replace(self.tree, folder=self.layout.deploy_to)
         try:
-            with self.cut_short(HURRIED):
-                self.run_hooks("after_failure", commands, tree, kept=self.switched)
+            with self.services.cut_short(HURRIED):
+                self.services.run_hooks("after_failure", commands, tree, kept=self.live.switched)
         except (HookFailed, Stopped) as error:  # it must keep neither the lock nor the space
-            self.host.note("warn", f"{error.what} {error.why}")
-            self.jobs.end()
-
-    def when_left_alone(self, reason: str) -> str:
-        """See Switching.when_left_alone."""
-        return (
-            records.write(self.layout, replace(self.record, state=records.BAD, note=reason))
-            if self.record
-            else ":"
-        )
-
-    # The parts
-
-    def _tidy(self) -> None:
-        """Pick up what an interrupted deployment has left of this one; clear away what others have left."""
-        self.resumed = self.id in self.state.records
-        with self.step("resume") if self.resumed else nullcontext():
-            self.take_over()
-        ours = {self.source.tree, f"{self.source.tree}.rsync"}
-        if stale := sorted(self.state.incoming - ours):
-            names = " ".join(quote(f"{self.layout.incoming}/{name}") for name in stale)
-            self.host.shell.run(f"{self.guard}rm -rf {names}", what="Clearing away old uploads")
-
-    def _already_live(self) -> bool:
-        """Whether the deployment that we resume had switched here before it was cut."""
-        record = self.state.records.get(self.id)
-        if record is None or self.state.live != self.id:
-            return False
-        self.record = record
-        self.state = replace(self.state, target=record.before)
-        self.result.previous = self.state.live
-        self.tried_to_switch = self.switched = True
-        return True
+            self._warn(f"{error.what} {error.why}")
+            self.session.jobs.end()
 
     def _give_space_back(self) -> str:
         """What has arrived is kept for the next try, unless it is space that we have run out of."""
         error = self.result.error
         full = isinstance(error, CommandFailed) and error.reason in (NO_SPACE, QUOTA)
         return f"rm -rf {quote(self.layout.incoming)}/*; " if full else ""
+
+    def _bad(self, note: str) -> Record:
+        """The record of a release that was switched back. note: why, where the host itself decided that."""
+        return replace(self.record.become(records.BAD), note=note)
+
+    def _warn(self, text: str) -> None:
+        self.session.host.note("warn", text)
+
+
+def _was_live(record: Record) -> bool:
+    return record.state in (records.LIVE, records.READY)

@@ -1,96 +1,175 @@
-"""Back to an earlier release on one host, in the same phases as a deployment."""
+"""A rollback: back to an earlier release on one host, in the same phases as a deployment.
+
+require      connect · lock · check                            (see session.open_session)
+prepare      verify
+switch       switch
+prove        after_switch · health
+confirm      confirm
+finish       unlock
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..build.observe import observe
-from ..errors import VerificationFailed
+from ..errors import NoSuchRelease, VerificationFailed
 from ..events import shorten_list
 from ..remote.shell import Script, failed, quote
-from ..session.going_live import Switching, Tree
+from ..session.going_live import GoingLive, require_tools
+from ..session.services import Services, Tree
+from ..session.session import HostSession, HostView
+from ..session.steps import Steps
 from ..site import records, state
+from ..site.layout import sort_key
 from ..site.records import Record
 
 
-class Rollback(Switching):
-    """Back to an earlier release on one host."""
+class GoBack:
+    """A rollback as it is asked for. to: the release; None for the newest good one before the live one."""
 
-    command = "rollback"
+    def __init__(self, to: str | None) -> None:
+        self.to = to
 
-    def choose(self, wanted: str | None) -> Record:
-        """The release to go back to. Raises NoSuchRelease."""
-        found = records.rollback_target(self.records, self.state.live, wanted)
-        self.record = found
-        self.result.release = found.id
-        self.result.strategy = found.strategy
+    def require(self, view: HostView) -> None:
+        """See Command.require."""
+        require_tools(view, health=True)
+
+    def choose(self, views: Sequence[HostView]) -> str:
+        """The release that all hosts go back to. Raises NoSuchRelease where they have none in common."""
+        wanted = self.to if self.to is not None or len(views) == 1 else _newest_in_common(views)
+        return {_find(view, wanted).id for view in views}.pop()
+
+    def begin(self, session: HostSession, release: str) -> Rollback:
+        """End what other commands have left running there."""
+        record = self.find(session, release)
+        return Rollback(session.take_over(), record)
+
+    def find(self, view: HostView, release: str) -> Record:
+        """The record of what this host goes back to, as its result says from now on."""
+        found = _find(view, release)
+        view.result.release = found.id
+        view.result.strategy = found.strategy
         return found
 
-    @property
-    def records(self) -> dict[str, Record]:
-        """Releases whose directory is there."""
-        found = {name: r for name, r in self.state.records.items() if name in self.state.directories}
-        # One that says "live" and isn't was, before a switch whose record could not be written.
-        return {
-            name: r.become(records.GOOD) if r.state == records.LIVE and name != self.state.live else r
-            for name, r in found.items()
-        }
 
-    def prepare(self, release: str) -> None:
+class Rollback:
+    """Back to an earlier release on one host. record: of that release."""
+
+    def __init__(self, session: HostSession, record: Record) -> None:
+        self.session = session
+        self.layout = session.layout
+        self.record = record
+        self.services = Services(session, "rollback")
+        self.live = GoingLive(session, self.services, record.id)
+
+    @property
+    def steps(self) -> Steps:
+        """The steps of this host."""
+        return self.session.steps
+
+    def prepare(self) -> None:
         """See that the release is whole."""
-        self.take_over()
-        with self.step("verify"):
-            if self._seems_whole(release):
+        release, host = self.record.id, self.session.host
+        with self.session.step("verify"):
+            if self._seems_whole():
                 return
-            manifest = state.read_manifest(self.host, self.layout.state_of(release)).manifest
+            manifest = state.read_manifest(host, self.layout.state_of(release)).manifest
             if manifest is None:
-                self.host.note(
-                    "warn", f"what release {release} has to hold is not known: it can't be verified"
-                )
-            found = observe(self.host, self.layout.release(release))
+                host.note("warn", f"what release {release} has to hold is not known: it can't be verified")
+            found = observe(host, self.layout.release(release))
             missing = [e.path for e in manifest or () if found.get(e.path) is None]
             if missing:
                 raise VerificationFailed(
-                    f"Release {release} on {self.host.name} is not whole any more.",
+                    f"Release {release} on {host.name} is not whole any more.",
                     f"{len(missing)} paths are missing: {shorten_list(missing)}",
                     "Choose another with --to ID (see `fab releases`), or deploy again.",
                 )
 
-    def _seems_whole(self, release: str) -> bool:
+    def _seems_whole(self) -> bool:
         """Whether no path of the manifest is missing, as far as the host can tell (odd names it can't)."""
-        manifest = quote(f"{self.layout.state_of(release)}/manifest")
+        manifest = quote(f"{self.layout.state_of(self.record.id)}/manifest")
         script = f"""
 [ -f {manifest} ] || exit 1
-cd {quote(self.layout.release(release))} || exit 1
+cd {quote(self.layout.release(self.record.id))} || exit 1
 {{ find . | sed 's|^[.]/||'; echo; tail -n +2 {manifest} | cut -f 6; }} |
   LC_ALL=C awk '!n && $0 == "" {{ n = 1; next }} !n {{ have[$0]; next }} !($0 in have) {{ exit 1 }}'
 """
-        return self.host.shell.run(script, what="Looking at the release", check=False).status == 0
+        said = self.session.host.shell.run(script, what="Looking at the release", check=False)
+        return said.status == 0
 
     def switch(self) -> None:
         """Make it live."""
-        assert self.record is not None
-        self.go_live(self.record.id)
+        self.live.switch()
 
     def prove(self) -> None:
         """The same as after a deployment: services are told, health is checked."""
-        assert self.record is not None
-        self.after_switch(Tree(self.record.id, self.layout.release(self.record.id), self.record.revision))
-        self.check_health()
+        folder = self.layout.release(self.record.id)
+        self.services.after_switch(Tree(self.record.id, folder, self.record.revision))
+        self.services.check_health()
+
+    def confirm(self) -> None:
+        """See GoingLive.confirm."""
+        self.live.confirm()
 
     def finish(self) -> None:
-        """Write down who is live and who was left."""
-        assert self.record is not None
+        """Write down who is live and who was left, unlock."""
+        found = self.session.state
         changed = [replace(self.record.become(records.LIVE), left=False)]
-        before = self.state.records.get(self.state.live or "")
+        before = found.records.get(found.live or "")
         # It is the same release where the host went back by itself a moment ago.
         if before and before.id != self.record.id and before.state in records.NOT_LIVE_ANY_MORE:
             changed.append(before.become(records.NOT_LIVE_ANY_MORE[before.state]))
         written = Script("Writing the records", records.write(self.layout, *changed), needed=False)
-        (wrote,) = self.close([written], "unlock")
+        (wrote,) = self.session.close([written], "unlock")
         if wrote.status != 0:
             raise failed(written.what, wrote)
 
+    # The ways back
+
+    def switch_back(self) -> None:
+        """Put back what was live. Its record says so still."""
+        if self.live.tried:
+            self.live.switch_back()
+
+    def serve_again(self) -> None:
+        """See GoingLive.serve_again."""
+        self.live.serve_again()
+
     def abandon(self) -> None:
-        """Nothing was built: only the lock is to be given back."""
-        self.unlock()
+        """Nothing was built."""
+
+
+def _candidates(view: HostView) -> dict[str, Record]:
+    """Releases whose directory is there."""
+    live = view.state.live
+    found = {name: r for name, r in view.state.records.items() if name in view.state.directories}
+    # One that says "live" and isn't was, before a switch whose record could not be written.
+    return {
+        name: r.become(records.GOOD) if r.state == records.LIVE and name != live else r
+        for name, r in found.items()
+    }
+
+
+def _find(view: HostView, wanted: str | None) -> Record:
+    return records.rollback_target(_candidates(view), view.state.live, wanted)
+
+
+def _newest_in_common(views: Sequence[HostView]) -> str:
+    """The newest good release that all hosts have, and that is older than what is live on any."""
+    names = [{n for n, r in _candidates(v).items() if r.state == records.GOOD and not r.left} for v in views]
+    lives = [view.state.live for view in views if view.state.live]
+    oldest_live = min(lives, key=sort_key) if lives else "9"
+    common = [name for name in set.intersection(*names) if sort_key(name) < sort_key(oldest_live)]
+    if not common:
+        good = "; ".join(
+            f"{view.host.name}: {', '.join(sorted(n)) or 'none'}"
+            for view, n in zip(views, names, strict=True)
+        )
+        raise NoSuchRelease(
+            "The hosts have no good release in common before the live one.",
+            f"good releases are {good}",
+            "See `fab releases`; roll back host by host with --to ID.",
+        )
+    return max(common, key=sort_key)

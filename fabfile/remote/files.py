@@ -46,7 +46,11 @@ class Files:
         self.over_ssh = ShellFiles(shell)
         self.on_fallback = on_fallback
         self.side: SftpFiles | ShellFiles = self.over_ssh if mode == "off" else self.sftp
-        self.pending: Future[str] | None = None  # finds out which side it is to be, and says so
+        self.pending: Future[str] | None = None
+
+    def settle_by(self, pending: Future[str]) -> None:
+        """Have each check wait for `pending`, which finds out which side it is to be, and says so."""
+        self.pending = pending
 
     def settle(self) -> str:
         """Wait until it is known which side answers, as each check does; which it is. Raises FilesError."""

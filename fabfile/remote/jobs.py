@@ -30,12 +30,18 @@ _scripts = Scripts(__package__)
 class Jobs:
     """The jobs of one command on one host; `folder` is the beginning of their directories' names."""
 
-    def __init__(self, shell: Shell, folder: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, shell: Shell, folder: str, tell: Callable[[str], None], guard: str = "", attempt: int = 1
+    ) -> None:
         self.shell = shell
         self.folder = folder
         self.tell = tell
-        self.guard = ""
-        self.turn = 1  # raised where the same work has to be done once more
+        self.guard = guard
+        self.attempt = attempt
+
+    def again(self) -> Jobs:
+        """For the same work, which has to be done once more."""
+        return Jobs(self.shell, self.folder, self.tell, self.guard, self.attempt + 1)
 
     def run(
         self,
@@ -83,7 +89,7 @@ class Jobs:
     def place(self, name: str, script: str) -> str:
         """The directory of a job: it is the same only if its script is, and not only its name."""
         digest = hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        return f"{self.folder}.{name}-{digest}-{self.turn}"
+        return f"{self.folder}.{name}-{digest}-{self.attempt}"
 
     def start(self, name: str, script: str, what: str) -> None:
         """Start a job and leave it to itself; it ends by its own, or with end()."""

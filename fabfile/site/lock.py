@@ -178,6 +178,15 @@ class Lock:
             self.host.shell.run(f"[ ! -f {mine} ] || touch {mine}", repeat=False, timeout=RENEW, check=False)
 
     @property
+    def held(self) -> bool:
+        """Whether we have taken it."""
+        return self.number is not None
+
+    def forget(self) -> None:
+        """It was given back, or is left to run out."""
+        self.number = None
+
+    @property
     def guard(self) -> str:
         """A script's first words: it stops where the lock is no longer ours."""
         if self.number is None:
