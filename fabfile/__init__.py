@@ -1,17 +1,40 @@
-"""Switchover: zero-downtime deployments over plain SSH and SFTP. `fab --list` shows the tasks below.
+"""Switchover: zero-downtime deployments over plain SSH and SFTP, as Fabric tasks.
 
-Scripts import `fabfile.fleet` (deploy, rollback, cache_sync, releases, unlock), `fabfile.settings` (load) and
-`fabfile.diagnosis` (diagnose).
+Scripts call the functions below, which print nothing and return what became of every host. A fabfile takes
+the tasks: `from switchover import ns as switchover`. Each name is imported when it is first used.
 """
 
-from invoke.collection import Collection
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .cli.cache_sync import cache_sync
-from .cli.demo import demo
-from .cli.deploy import deploy
-from .cli.diagnose import diagnose
-from .cli.releases import releases
-from .cli.rollback import rollback
-from .cli.unlock import unlock
+if TYPE_CHECKING:
+    from .cli.tasks import ns
+    from .diagnosis import diagnose
+    from .fleet import Outcome, Target, cache_sync, deploy, releases, rollback, unlock
+    from .settings import load
 
-ns = Collection(deploy, rollback, cache_sync, diagnose, releases, unlock, demo)
+__all__ = [
+    "Outcome",
+    "Target",
+    "cache_sync",
+    "deploy",
+    "diagnose",
+    "load",
+    "ns",
+    "releases",
+    "rollback",
+    "unlock",
+]
+
+_ELSEWHERE = {"ns": ".cli.tasks", "diagnose": ".diagnosis", "load": ".settings"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_ELSEWHERE.get(name, ".fleet"), __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

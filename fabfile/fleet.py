@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 
 import fabric
 
+from .build import transfers
 from .build.source import source
 from .commands.cache_sync import CacheSync
 from .commands.deployment import Deploy, Options
@@ -69,6 +70,7 @@ def deploy(
     changed.
     """
     settings.require("source", "deploy_to")
+    transfers.check_installed(settings.transfer)
     options = options or Options()
     owner, halt = lock.me("fab deploy"), threading.Event()
     with (
@@ -121,6 +123,7 @@ def cache_sync(
     """
     settings = replace(settings, strategy="cache")
     settings.require("source", "deploy_to")
+    transfers.check_installed(settings.transfer)
     owner, halt = lock.me("fab cache-sync"), threading.Event()
     with (
         opened(settings, targets, listener, config) as hosts,

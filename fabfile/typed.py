@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# A clone is called by Fabric's program; the package brings one of its own.
+PROGRAM = "switchover" if __package__ == "switchover" else "fab"
 
 
 @dataclass(frozen=True)
 class Typed:
     """One call. program: with Fabric's own flags (-i, -S …). flags: ours that say what is meant (--config,
-    --env, --deploy-to).
+    --env, --deploy-to). names: what our tasks are called there, where that is not their own name.
     """
 
-    program: tuple[str, ...] = ("fab",)
+    program: tuple[str, ...] = (PROGRAM,)
     flags: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def line(self, address: str, identity: str | None, task: str, *args: str) -> str:
         """A command for one host as it is to be typed. address: as -H takes it; identity: a key file."""
         named = ["-i", identity] if identity and "-i" not in self.program else []
-        return shlex.join([*self.program, "-H", address, *named, task, *self.flags, *args])
+        called = self.names.get(task, task)
+        return shlex.join([*self.program, "-H", address, *named, called, *self.flags, *args])
+
+    def command(self, task: str, *args: str) -> str:
+        """A command as sentences name it: without hosts and flags."""
+        return shlex.join([self.program[0], self.names.get(task, task), *args])

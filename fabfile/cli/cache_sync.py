@@ -56,7 +56,7 @@ def cache_sync(
             verify=verify,
             repair=repair,
             listener=listener,
-            config=c.config,
+            config=common.fabric_config(c),
             typed=common.typed(c, env, config, deploy_to),
         )
 

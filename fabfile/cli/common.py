@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from ..report.outlet import Outlet, outlet
 from ..settings import Settings, load
 from ..typed import Typed
 from . import signals
+from .executor import Executor, addresses
 
 Json = dict[str, Any]
 
-EXECUTOR = "tasks:\n  executor_class: fabfile.cli.executor.Executor"
+EXECUTOR = f"tasks:\n  executor_class: {Executor.__module__}.{Executor.__name__}"
 
 
 def settings(env: str, config: str, *, ref: str = "", source: str = "", **overrides: object) -> Settings:
@@ -48,31 +50,45 @@ def settings(env: str, config: str, *, ref: str = "", source: str = "", **overri
 
 
 def targets(c: Any) -> list[Target]:
-    """The hosts of -H. Where Fabric calls us for one host after the other (another fabric.yaml), that one.
+    """The hosts of -H.
 
-    Raises ConfigError where that would make several deployments of one.
+    Raises ConfigError where Fabric calls us for one host after the other (another executor than ours, or
+    another task that calls this one): that would make several deployments of one.
     """
-    if not isinstance(c, fabric.Connection):
-        return list(getattr(c, "targets", []))
+    if hasattr(c, "targets"):
+        return list(c.targets)
     named = _all_hosts()
+    if not isinstance(c, fabric.Connection):  # called once, as a task that comes before another
+        return [Target(each) for each in named or []]
+    if named is None:
+        raise ConfigError(
+            "This task was called for one host, and it is not known whether others follow.",
+            "the program that runs is neither `fab` nor `switchover`",
+            f"Give it our executor: executor_class={Executor.__module__}.{Executor.__name__}.",
+        )
     if len(named) > 1:
         raise ConfigError(
-            f"-H names {len(named)} hosts, but Fabric calls this task once for each of them.",
-            "they would be as many deployments, one after the other, instead of one; the fabric.yaml that "
-            "was read does not name our executor",
-            f"Add to it:\n{EXECUTOR}",
+            f"-H names {len(named)} hosts, but this task was called for one of them.",
+            "they would be as many deployments, one after the other, instead of one: another task has called "
+            "it, or the fabric.yaml that was read names another executor",
+            "Type it as a task of its own, after the other one. If fabric.yaml names an executor, let it be:"
+            f"\n{EXECUTOR}",
         )
     port = "" if c.port == 22 else f":{c.port}"
     return [Target(f"{c.user}@{c.original_host}{port}")]
 
 
-def _all_hosts() -> list[str]:
-    """What -H names, as Fabric's own program has read it."""
+def _all_hosts() -> list[str] | None:
+    """What -H names, as Fabric's own program has read it; None: it is not what runs."""
     from fabric.main import program
 
     core = getattr(program, "core", None)
-    given = core[0].args.hosts.value if core else ""
-    return [part for part in (given or "").split(",") if part.strip()]
+    return addresses(core[0].args.hosts.value) if core else None
+
+
+def fabric_config(c: Any) -> fabric.Config | None:
+    """Fabric's configuration; None under Invoke's program, which has another."""
+    return c.config if isinstance(c.config, fabric.Config) else None
 
 
 def refuse_dry(c: Any, command: str, instead: str) -> None:
@@ -91,7 +107,8 @@ def typed(c: Any, env: str, config: str, deploy_to: str) -> Typed:
     """How we were called, but for what is to be done."""
     given = (("--config", config), ("--env", env), ("--deploy-to", deploy_to))
     flags = [word for flag, value in given if value for word in (flag, value)]
-    return Typed(tuple(getattr(c, "program", ("fab",))), tuple(flags))
+    base: Typed = c.typed if hasattr(c, "targets") else Typed()
+    return replace(base, flags=tuple(flags))
 
 
 def run(

@@ -67,7 +67,7 @@ def deploy(
             plan=plan,
             options=options,
             listener=listener,
-            config=c.config,
+            config=common.fabric_config(c),
             typed=common.typed(c, env, config, deploy_to),
         )
 

@@ -57,7 +57,12 @@ def diagnose(
             page.check(Path(html))
         found.extend(
             diagnosis.diagnose(
-                settings, common.targets(c), deep=seconds, only=ids, listener=listener, config=c.config
+                settings,
+                common.targets(c),
+                deep=seconds,
+                only=ids,
+                listener=listener,
+                config=common.fabric_config(c),
             )
         )
         if html:

@@ -40,7 +40,7 @@ def rollback(
             to=to or None,
             plan=plan,
             listener=listener,
-            config=c.config,
+            config=common.fabric_config(c),
             typed=common.typed(c, env, config, deploy_to),
         )
 

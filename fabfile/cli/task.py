@@ -15,11 +15,15 @@ COMMON_HELP = {
 }
 
 
-def task(help: dict[str, str]) -> Callable[[Callable[..., None]], FleetTask]:
-    """Declare a task that gets all hosts at once; `help` is for the flags beyond the common ones."""
+def task(help: dict[str, str], common: bool = True) -> Callable[[Callable[..., None]], FleetTask]:
+    """Declare a task that gets all hosts at once; `help` is for the flags beyond the common ones.
+
+    Flags are long: a letter would mean one thing here, another in the next command, and a third to Fabric.
+    """
 
     def declare(body: Callable[..., None]) -> FleetTask:
-        made: FleetTask = invoke_task(klass=FleetTask, help={**COMMON_HELP, **help})(body)
+        described = {**COMMON_HELP, **help} if common else help
+        made: FleetTask = invoke_task(klass=FleetTask, help=described, auto_shortflags=False)(body)
         return made
 
     return declare

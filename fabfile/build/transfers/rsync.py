@@ -27,7 +27,7 @@ from ...remote.shell import quote
 from ...settings.values import CONTROL
 from ...site.manifest import Entry
 from ..source.source import Source
-from . import Tally
+from . import Tally, not_installed
 
 # rsync(1): socket I/O, protocol stream, two timeouts; 255 is ssh's own. These words mean that trying
 # again won't help.
@@ -45,6 +45,8 @@ class RsyncTransfer:
 
     def unfit(self) -> str:
         """Why rsync can't be used here, or ""."""
+        if missing := not_installed():
+            return f"{' and '.join(missing)} can't be imported here"
         for program in ("rsync", "ssh"):
             if shutil.which(program) is None:
                 return f"this machine has no `{program}`"
