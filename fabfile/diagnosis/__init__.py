@@ -6,6 +6,7 @@ runs them. Scripts import `diagnose` and `differences`.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import traceback
@@ -224,6 +225,9 @@ def _run(e: Examination, probe: Probe) -> str:
             frames = traceback.extract_tb(error.__traceback__)
             where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
             what = f"{type(error).__name__}: {error} ({where})"
+            if os.environ.get("SWITCHOVER_DEBUG"):
+                traceback.print_exception(error)
+            e.mistakes.append(f"{probe.stage}: {what}")
             return f"this is a mistake of Switchover's, not the host's: {what}"
     return ""
 

@@ -39,6 +39,7 @@ class Case:
         self.said: dict[str, str] = {}
         self.round_trip = 0.0  # seconds
         self.losses: list[Loss] = []
+        self.mistakes: list[str] = []  # of ours: exceptions that nobody expected
         self.since = time.monotonic()
 
     # -- sights ----------------------------------------------------------------------------------------
@@ -57,18 +58,18 @@ class Case:
 
     # -- findings --------------------------------------------------------------------------------------
 
-    def ok(self, id: str, what: str = "", **evidence: Any) -> None:
+    def ok(self, id: str, what: str = "", /, **evidence: Any) -> None:
         """It was looked at, and is in order."""
         self._put(Finding(id, "ok", what or CATALOGUE[id].fine, evidence=evidence))
 
     def warn(
-        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, **evidence: Any
+        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, /, **evidence: Any
     ) -> None:
         """A deployment works, on a detour or with a risk."""
         self.judge("warn", id, what, why, hint, fix, **evidence)
 
     def fail(
-        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, **evidence: Any
+        self, id: str, what: str, why: str = "", hint: str = "", fix: Fix | None = None, /, **evidence: Any
     ) -> None:
         """A deployment as configured fails, or may do harm."""
         self.judge("fail", id, what, why, hint, fix, **evidence)
@@ -81,6 +82,7 @@ class Case:
         why: str = "",
         hint: str = "",
         fix: Fix | None = None,
+        /,
         **evidence: Any,
     ) -> None:
         """A finding whose status was worked out."""
@@ -96,11 +98,11 @@ class Case:
         if known is None or not known.bad or finding.status in ("fail", known.status):
             self.findings[finding.id] = finding
 
-    def unexplained(self, stage: str, seen: str, **evidence: Any) -> None:
+    def unexplained(self, stage: str, seen: str, /, **evidence: Any) -> None:
         """Something went wrong that no rule explains; the verdict adds all that was seen besides."""
         self.fail(
             "unexplained", f"Something is wrong at {stage}, and nothing known explains it.", seen,
-            stage=stage, **evidence,
+            **{"stage": stage, **evidence},
         )  # fmt: skip
 
     def lost(self, stage: str, cause: str, *, again: bool) -> None:

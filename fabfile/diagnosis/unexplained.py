@@ -24,6 +24,9 @@ def settle(case: Case, login: str) -> None:
 
     Nothing that a deployment relies on is taken to work unless it was seen to.
     """
+    if case.mistakes:
+        _ours(case)
+        return
     failed = any(finding.status == "fail" for finding in case.findings.values())
     missing = unseen(case)
     if "unexplained" not in case.findings and missing and not failed:
@@ -34,6 +37,18 @@ def settle(case: Case, login: str) -> None:
             case.ok("unexplained")
         return
     case.findings["unexplained"] = _told(case, known, missing, login)
+
+
+def _ours(case: Case) -> None:
+    """A mistake of ours is told as that. It is no verdict about the host: nothing follows from it."""
+    told = "; ".join(case.mistakes)
+    case.findings["unexplained"] = Finding(
+        "unexplained", "fail" if unseen(case) else "warn",
+        "Switchover itself made a mistake while it looked; that is no fault of the host's.", told,
+        "Please report it, with these lines; what was found besides holds. SWITCHOVER_DEBUG=1 shows where it "
+        "happened.",
+        {"mistakes": list(case.mistakes), "unseen": unseen(case)},
+    )  # fmt: skip
 
 
 def unseen(case: Case) -> list[str]:

@@ -106,6 +106,11 @@ class Greeting:
     seconds: float
     offers: dict[str, list[str]]
 
+    @property
+    def greeted(self) -> bool:
+        """Whether a whole greeting of an SSH server came."""
+        return b"\n" in self.text.partition(b"SSH-")[2]
+
 
 def greeting(sock: socket.socket | Any, timeout: float, *, offers: bool = False) -> Greeting:
     """Read what the server on `sock` says first; with `offers`, greet back and read its algorithms."""

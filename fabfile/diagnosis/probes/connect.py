@@ -13,7 +13,7 @@ from ...remote.connection import Connection
 from ..examination import Examination
 from ..rules import slowness
 from ..rules.way_in import WayIn, explain
-from . import network, second_looks
+from . import second_looks
 
 PATIENCE = 28.0  # seconds for a login that was not answered in ssh.connect_timeout
 PINGS = 3
@@ -76,7 +76,6 @@ def _way_in(e: Examination, hop: Connection, error: ConnectionFailed, took: floa
 
 def _looked(e: Examination, hop: Connection, error: ConnectionFailed) -> dict[str, object]:
     """The looks that decide between the causes of this stage."""
-    direct = hop.gateway is None
     if isinstance(error, AuthenticationFailed) or (hop.proxy_command and error.stage in ("tcp", "greeting")):
         return {}
     if isinstance(error, HostKeyRefused):
@@ -86,17 +85,19 @@ def _looked(e: Examination, hop: Connection, error: ConnectionFailed) -> dict[st
     if error.stage == "tcp":
         return {"route": second_looks.has_route(hop)} if error.cause == "unreachable" else {}
     if error.stage == "greeting":
-        seen = second_looks.greeting(hop)
-        return {"greeting": seen, "asked": b"" if seen.text or seen.closed else second_looks.asked(hop)}
-    if error.stage in ("key exchange", "login"):
-        small = (
-            direct
-            and error.cause == "silent"
-            and second_looks.small_segments_greet(hop.host, int(hop.port))
-            and (error.stage == "key exchange" or network.small_segments_carry(e))
-        )
-        return {"small": True} if small else {"carried": second_looks.carries(hop)}
-    return {}
+        patient = second_looks.GREETS_AT_LAST if error.cause == "silent" else second_looks.GREETS_WITHIN
+        seen = second_looks.greeting(hop, e.left(patient))
+        at_once = seen.greeted and seen.seconds < hop.rules.connect_timeout
+        looked = {"greeting": seen, "asked": b"" if seen.text or seen.closed else second_looks.asked(hop)}
+        return looked | (_carried(hop) if at_once and error.cause == "silent" else {})
+    return _carried(hop) if error.stage in ("key exchange", "login") else {}
+
+
+def _carried(hop: Connection) -> dict[str, object]:
+    """Whether padding gets through; and in small packets, where it does not in those of the usual size."""
+    if second_looks.carries(hop):
+        return {"carried": True}
+    return {"carried": False, "small": hop.gateway is None and second_looks.carries(hop, small=True)}
 
 
 def _describe(e: Examination) -> None:
@@ -111,7 +112,7 @@ def _describe(e: Examination) -> None:
     took = []
     for _ in range(PINGS):
         started = time.monotonic()
-        if not e.answers(e.left(PATIENCE)):
+        if not e.answers(e.left(PATIENCE)) and e.connection.alive:
             raise TimeoutError("the login was accepted, and then the server answered nothing more")
         took.append(time.monotonic() - started)
     e.round_trip = min(took)

@@ -11,17 +11,21 @@ from collections.abc import Iterator
 import paramiko
 
 from ...errors import SwitchoverError
+from ...remote.request import Request
 from ..examination import Examination, Unanswered
 from ..rules import network as rules
+from ..rules import shell as shell_rules
 from ..rules.network import SENT, Flow
 from . import second_looks
 
 SENT_WITHIN = 5.0  # seconds for each way; a slow network has sent less by then
 BLOCK = 32_768  # bytes
-PIECES = (8192, 65_536, SENT - 8192 - 65_536)  # bytes
+PIECES = (8192, 65_536, 262_144, SENT - 8192 - 65_536 - 262_144)  # bytes
 PIECE_WITHIN = 8.0  # seconds
-SLOW_PIECE = 1.5  # seconds; the next piece, ten times as large, would take too long
 STALLED = 4.0  # seconds without a byte, where bytes are due
+BEGINS_WITHIN, NUDGE = 8.0, 2.0  # seconds
+NO_INPUT = "no input"
+NO_SYNC = 75  # the status of a request that meets the end of its input before ours
 FIRST = 6_000  # bytes: some large packets each way
 
 # struct tcp_info of linux/tcp.h: tcpi_total_retrans and tcpi_segs_out.
@@ -52,6 +56,9 @@ def bulk(e: Examination) -> str:
         flows.append(flow)
         answer = {"whole": "seen", "time": "seen", "unknown": "unknown"}.get(flow.end, "not seen")
         e.note(ability, answer, str(flow), flow.seconds)  # type: ignore[arg-type]
+        if flow.end == NO_INPUT:
+            shell_rules.no_input(e, e.connection.user, str(flow))
+            return "what is sent does not reach the commands"
         if flow.end in ("stalled", "cut"):
             _broken(e, flows)
             return ""
@@ -64,24 +71,33 @@ def bulk(e: Examination) -> str:
 def _up(e: Examination) -> Flow:
     """Send in pieces, each confirmed: what this machine's kernel has taken has not arrived yet."""
     meter = _Meter(e, "up")
-    with meter.watching(
-        f"{_PREFIX}for n in {' '.join(map(str, PIECES))}; do head -c $n >/dev/null; echo $n; done'"
-    ):
+    asked = Request.of(f"for n in {' '.join(map(str, PIECES))}; do head -c $n | wc -c; done", takes_data=True)
+    with meter.watching(asked.text.decode("ascii")):
+        if not meter.began(asked):
+            return meter.flow()
+        rate = float(SENT)  # bytes a second, of the piece before
         for piece in PIECES:
+            if piece / rate > SENT_WITHIN:
+                return meter.flow("time")
             began = time.monotonic()
             meter.send(piece)
-            if not meter.confirmed(f"{piece}\n".encode()):
-                return meter.flow()
+            arrived = meter.number()
+            if arrived != piece:
+                meter.cause = f"of {piece} bytes {arrived} reached the command's standard input"
+                return meter.flow(NO_INPUT if arrived == 0 else "")
             meter.size += piece
-            if time.monotonic() - began > SLOW_PIECE:
-                return meter.flow("time")
+            rate = piece / max(time.monotonic() - began - e.round_trip, 0.01)
     return meter.flow()
 
 
 def _down(e: Examination) -> Flow:
     meter = _Meter(e, "down")
-    until = time.monotonic() + e.left(SENT_WITHIN)
-    with meter.watching(f"{_PREFIX}exec head -c {SENT} /dev/zero'"):
+    asked = Request.of(f"exec head -c {SENT} /dev/zero")
+    with meter.watching(asked.text.decode("ascii")):
+        if not meter.began(asked):
+            return meter.flow()
+        meter.size = len(meter.said)
+        until = time.monotonic() + e.left(SENT_WITHIN)
         while meter.size < SENT:
             block = meter.receive()
             if not block:
@@ -101,6 +117,7 @@ class _Meter:
         self.size = 0
         self.started = time.monotonic()
         self.cause = ""
+        self.said = b""  # of what has come, that which was not taken yet
         self.stalled = False
         self.channel = e.session()
 
@@ -119,6 +136,30 @@ class _Meter:
         finally:
             self.channel.close()
 
+    def began(self, asked: Request) -> bool:
+        """Whether the command has begun. A start-up file that reads gets empty lines, or the end."""
+        until = time.monotonic() + self.e.left(BEGINS_WITHIN)
+        if not asked.sync:
+            self.channel.shutdown_write()
+        self.channel.settimeout(NUDGE)
+        while asked.mark not in self.said:
+            try:
+                block = self.receive()
+            except TimeoutError:
+                if time.monotonic() > until:
+                    raise
+                if asked.sync:
+                    self.channel.sendall(b"\n")
+                continue
+            if not block:
+                return False
+            self.said += block
+        self.said = self.said.partition(asked.mark)[2]
+        self.channel.settimeout(STALLED + 2 * self.e.round_trip)
+        if asked.sync:
+            self.channel.sendall(asked.sync)
+        return True
+
     def send(self, size: int) -> None:
         for at in range(0, size, BLOCK):
             self.channel.sendall(bytes(min(BLOCK, size - at)))
@@ -126,21 +167,23 @@ class _Meter:
     def receive(self) -> bytes:
         return bytes(self.channel.recv(65536))
 
-    def confirmed(self, wanted: bytes) -> bool:
-        """Whether the host says so in time; longer than one wait, since much may be on its way."""
+    def number(self) -> int | None:
+        """The number on the next line; longer than one wait, since much may be on its way."""
         self.channel.settimeout(PIECE_WITHIN)
-        said = b""
-        while not said.endswith(wanted):
+        while b"\n" not in self.said:
             block = self.receive()
             if not block:
-                return False
-            said = (said + block)[-64:]
-        return True
+                return None
+            self.said = (self.said + block)[-4096:]
+        line, _, self.said = self.said.partition(b"\n")
+        return int(line) if line.strip().isdigit() else None
 
     def flow(self, end: str = "") -> Flow:
         """What came of it. Where the host's program has ended while the connection lives, it is unknown."""
         cause = self.cause
-        if not end and self.size >= SENT:
+        if self.channel.exit_status_ready() and self.channel.exit_status == NO_SYNC:
+            end = NO_INPUT
+        elif not end and self.size >= SENT:
             end = "whole"
         elif not end and not self.e.connection.still_alive():
             end, cause = "cut", f"{self.cause} {self.e.connection.why_dead()}".strip()
@@ -162,18 +205,22 @@ def _broken(e: Examination, flows: list[Flow]) -> None:
 
 
 def small_segments_carry(e: Examination) -> bool:
-    """Whether a login over small packets carries what stalled over packets of the usual size."""
-    if e.connection.gateway is not None:
-        return False
+    """Whether a login over small packets carries what one more over packets of the usual size does not."""
+    return e.connection.gateway is None and not _carried(e, small=False) and _carried(e, small=True)
+
+
+def _carried(e: Examination, *, small: bool) -> bool:
     other = e.fresh(3600.0)
     with contextlib.suppress(OSError, EOFError, paramiko.SSHException, SwitchoverError, Unanswered):
         try:
-            other.connect_kwargs["sock"] = second_looks.small_socket(
-                other.host, int(other.port), e.left(STALLED)
-            )
+            if small:
+                other.connect_kwargs["sock"] = second_looks.small_socket(
+                    other.host, int(other.port), e.left(STALLED)
+                )
+            other.connect_timeout = e.left(STALLED)
             other.open()
-            big = e.execute(f"{_PREFIX}head -c {FIRST} /dev/zero; : {'x' * FIRST}'", connection=other)
-            return len(big.out) == FIRST
+            command = f"{_PREFIX}head -c {FIRST} /dev/zero; : {'x' * FIRST}'"
+            return len(e.execute(command, STALLED, connection=other).out) == FIRST
         finally:
             other.close()
     return False

@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import paramiko
+from paramiko.common import cMSG_SERVICE_REQUEST
 
 from ...remote import host_keys, raw_ssh
 from ...remote.connection import Connection
@@ -19,12 +20,11 @@ from ...remote.raw_ssh import Greeting
 from ...remote.transport import Transport
 from ..rules.way_in import PADDING
 
-GREETS_WITHIN = 5.0  # seconds
+GREETS_WITHIN, GREETS_AT_LAST = 5.0, 20.0  # seconds; the latter after a silence
 ASKED_WITHIN = 2.0  # seconds
-NOTICED_WITHIN = 1.5  # seconds until the end of a connection has come back
+CARRIED_WITHIN = 5.0  # seconds for the keys, and again for the padding
 BLOCK = 4096  # bytes
 SMALL_SEGMENT = 500  # bytes; passes wherever IPv4 does (RFC 791: 576 with headers)
-SMALL_WITHIN = 4.0  # seconds
 
 
 def dial(hop: Connection) -> Any:
@@ -36,7 +36,7 @@ def dial(hop: Connection) -> Any:
     return socket.create_connection((hop.host, hop.port), timeout)
 
 
-def greeting(hop: Connection, *, offers: bool = False) -> Greeting:
+def greeting(hop: Connection, within: float = GREETS_WITHIN, *, offers: bool = False) -> Greeting:
     """What one more connection is greeted with; with `offers`, the server's algorithms too."""
     started = time.monotonic()
     try:
@@ -45,7 +45,7 @@ def greeting(hop: Connection, *, offers: bool = False) -> Greeting:
         told = error if isinstance(error, OSError) else OSError(errno.ECONNREFUSED, str(error))
         return Greeting(told, b"", True, time.monotonic() - started, {})
     try:
-        return raw_ssh.greeting(sock, min(GREETS_WITHIN, hop.rules.connect_timeout), offers=offers)
+        return raw_ssh.greeting(sock, within, offers=offers)
     finally:
         sock.close()
 
@@ -72,18 +72,27 @@ def has_route(hop: Connection) -> bool:
     return False
 
 
-def carries(hop: Connection) -> bool:
-    """Whether a fresh connection, without a login, survives the keys and some padding."""
+def carries(hop: Connection, *, small: bool = False) -> bool:
+    """Whether a fresh connection, without a login, survives the keys and some padding; in small packets?
+
+    What proves it is the answer to the request behind the padding: for the service that takes logins.
+    """
     with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-        transport = Transport(dial(hop))
+        sock = small_socket(hop.host, int(hop.port), CARRIED_WITHIN) if small else dial(hop)
+        transport = Transport(sock)
         try:
-            transport.exchange_keys(hop.rules.connect_timeout)
+            transport.exchange_keys(CARRIED_WITHIN)
             for _ in range(PADDING // BLOCK):
                 transport.send_ignore(BLOCK)
-            until = time.monotonic() + NOTICED_WITHIN
-            while transport.is_active() and time.monotonic() < until:
-                time.sleep(0.05)
-            return bool(transport.is_active())
+            request = paramiko.Message()
+            request.add_byte(cMSG_SERVICE_REQUEST)
+            request.add_string("ssh-userauth")
+            asked = time.monotonic()
+            transport._send_message(request)
+            while transport.is_active() and time.monotonic() < asked + CARRIED_WITHIN:
+                if transport.heard > asked:
+                    return True
+                time.sleep(0.02)
         finally:
             transport.close()
     return False
@@ -99,13 +108,6 @@ def key_shown(hop: Connection) -> str | None:
         finally:
             transport.close()
     return None
-
-
-def small_segments_greet(host: str, port: int) -> bool:
-    """Whether the server's algorithms, its first large packet, arrive in small packets."""
-    with contextlib.suppress(OSError), small_socket(host, port, SMALL_WITHIN) as sock:
-        return bool(raw_ssh.greeting(sock, SMALL_WITHIN, offers=True).offers)
-    return False
 
 
 def small_socket(host: str, port: int, timeout: float) -> socket.socket:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import time
 
 import paramiko
+from paramiko.sftp import CMD_INIT, CMD_VERSION
 
 from ...remote.connection import LINK_ERRORS
 from ...remote.raw_ssh import Said
+from ...remote.request import Request
+from ...remote.sftp_session import SFTP_VERSION
 from ...remote.shell import quote
 from ..examination import ANSWER_WITHIN, END, PROBE, Evidence, Examination, Unanswered, lines, read_rows
 from ..finding import Fix
+from ..rules import account
 from ..rules import shell as rules
 from . import second_looks, startup
 
@@ -25,7 +31,7 @@ LOOK = r"""
 row() { printf '%s\t%s\n' "$1" "$2"; }
 row answer $((6*7))
 row processes "$(ulimit -u 2>/dev/null || ulimit -p 2>/dev/null)"; row open_files "$(ulimit -n)"
-row file_size "$(ulimit -f)"
+row file_size "$(ulimit -f)"; row memory "$(ulimit -v 2>/dev/null)"; row cpu "$(ulimit -t)"
 [ -z "${SSH_ORIGINAL_COMMAND+x}" ] || row forced yes
 row user "$(id -un 2>/dev/null || id -u)"; row uid "$(id -u)"
 row running "$(ps -u "$(id -u)" -o pid= 2>/dev/null | wc -l)"
@@ -54,6 +60,9 @@ def speaks(e: Examination) -> str:
     try:
         said = e.ask(LOOK)
     except LINK_ERRORS as error:
+        if isinstance(error, paramiko.ChannelException) and e.connection.still_alive():
+            rules.no_session(e, str(error))
+            return ""
         if e.connection.still_alive() and not isinstance(error, TimeoutError) and e.answers():
             rules.sftp_only(e, f"the request to run a command was refused: {error}", error=str(error))
             return ""
@@ -82,20 +91,19 @@ def _judge(e: Examination, said: Said) -> None:
             e.facts[fact] = e.said[fact]
     e.ok("shell-forced", answered=e.said.get("answer"))
     if said.before:
-        rules.noise(e, said.before)
-    rules.startup(e, user, said.seconds, lambda: startup.look(e))
-    rules.limits(e, user)
-    rules.umask(e, user, lambda: startup.look(e))
+        account.noise(e, said.before)
+    account.startup(e, user, said.seconds, lambda: startup.look(e))
+    account.limits(e, user)
+    account.umask(e, user, lambda: startup.look(e))
     if "home_is" not in e.said:
-        rules.homeless(e, said.err)
+        account.homeless(e, said.err)
 
 
 def _cut_short(e: Examination, said: Said) -> str:
     """It began and did not come to its end."""
-    if rules.lacks_resources(said.text):
-        told = e.execute("exec /bin/sh -c 'ulimit -a'")
-        values = [line.strip() for line in told.out.decode("utf-8", "replace").splitlines()][:20]
-        rules.few(e, e.connection.user, said.text, values)
+    values = _limits_told(e)
+    if account.lacks_resources(said.text) or account.tight(values):
+        account.few(e, e.connection.user, said.text or f"nothing; exit status {said.status}", values)
         return "the host starts no further program"
     raise Unanswered(said, read_rows(said.out))
 
@@ -103,19 +111,46 @@ def _cut_short(e: Examination, said: Said) -> str:
 def _refusal(e: Examination, first: Said) -> rules.Refusal:
     """Our command did not run: look at what a shorter one does, and at the start-up files."""
     plain = e.execute(rules.PLAIN, PLAIN_WITHIN)
-    long_plain = None
+    long_plain, values = None, []
+    if rules.PLAIN_SAYS in plain.out:
+        values = _limits_told(e)
     if rules.PLAIN_SAYS in plain.out and plain.status == rules.PLAIN_STATUS:
         long_plain = e.execute(f": {'x' * LOOK_SIZE}; {rules.PLAIN}", PLAIN_WITHIN)
     seen = startup.look(e)
-    return rules.Refusal(e.connection.user, first, plain, seen, seen.read, long_plain)
+    return rules.Refusal(
+        e.connection.user, first, plain, seen, seen.read, long_plain,
+        is_sftp=seen.read and not first.text and _is_sftp(e), values=tuple(values),
+    )  # fmt: skip
+
+
+def _limits_told(e: Examination) -> list[str]:
+    """`ulimit -a`: the shell's own, so it needs no program."""
+    told = e.execute("ulimit -a", PLAIN_WITHIN)
+    return [line.strip() for line in told.out.decode("utf-8", "replace").splitlines()][:20]
+
+
+def _is_sftp(e: Examination) -> bool:
+    """Whether an SFTP server answers where a command was asked for: a forced one."""
+    channel = e.session()
+    with contextlib.closing(channel), contextlib.suppress(*LINK_ERRORS):
+        channel.settimeout(PLAIN_WITHIN)
+        channel.exec_command("true")
+        channel.sendall(struct.pack(">IBI", 5, CMD_INIT, SFTP_VERSION))
+        return bytes(channel.recv(5))[4:5] == bytes([CMD_VERSION])
+    return False
 
 
 def long_command(e: Examination) -> str:
     """A request as long as a deployment's, and the same on standard input."""
     size = LONG if "OpenSSH" in e.facts.get("server", "") else SHORT
-    found = e.script(f": {'x' * size}\nprintf 'long\\t%s\\n' $((6*7))")
-    if lines(found, "long") != "42":
+    request = Request.of(f": {'x' * size}\nprintf 'long\\t%s\\n' $((6*7)); exit {rules.PLAIN_STATUS}")
+    said = e.execute(request.text.decode("ascii"))
+    if lines(read_rows(said.out.partition(request.mark)[2]), "long") != "42":
+        e.missed("long command", f"exit status {said.status}, and it said: {said.text[:200]}")
         return "its answer was another one"
+    if said.status != rules.PLAIN_STATUS:
+        rules.no_status(e, rules.PLAIN_STATUS, said.status)
+        return ""
     e.saw("long command")
     return ""
 

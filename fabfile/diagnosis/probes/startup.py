@@ -11,7 +11,7 @@ from paramiko.sftp import CMD_CLOSE, CMD_DATA, CMD_HANDLE, CMD_OPEN, CMD_READ, S
 from ...remote.connection import LINK_ERRORS
 from ...remote.sftp_session import NotSftp, SftpSession
 from ..examination import Examination
-from ..rules.shell import Startup
+from ..rules.account import Startup
 
 FILES = (
     ".bashrc", ".bash_profile", ".profile", ".zshenv", ".cshrc", ".tcshrc", ".kshrc", ".mkshrc",

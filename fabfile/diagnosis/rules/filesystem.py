@@ -44,6 +44,10 @@ def room(case: Case, tried: Tried, needed: int) -> None:
 def links(case: Case, tried: Tried) -> None:
     """Whether a link can be made, and replaced in one step."""
     said = tried.first("symlink")
+    if not said:
+        case.skip("no-symlink", "the host did not say whether a link could be made")
+        case.skip("no-atomic-rename", "no link could be made to replace")
+        return
     if said != "ok":
         case.missed("link", said)
         case.fail(

@@ -5,39 +5,20 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ...remote.raw_ssh import Said
 from ...remote.shell import quote
 from ..case import Case
 from ..finding import Fix
+from . import account
+from .account import GUARD, Startup
 
-NOISE_SHOWN = 200  # bytes
 SAID_SHOWN = 500  # characters
-SLOW_START = 2.0  # seconds beyond a round trip until a command begins
-FEW_PROCESSES, FEW_FILES = 24, 32  # what a deployment needs, and some more
-FEW_BLOCKS, SMALL_BLOCKS = 1 << 12, 1 << 18  # of 512 bytes: the largest file that may be written
 PLAIN_STATUS = 7
 PLAIN = f"echo $((6*7)); exit {PLAIN_STATUS}"
 PLAIN_SAYS = b"42"
-GUARD = "case $- in *i*) ;; *) return ;; esac"  # the first line of a start-up file: only for terminals
-
-
-@dataclass(frozen=True)
-class Startup:
-    """What SFTP shows of an account. read: whether it shows anything. shell: the login shell of /etc/passwd,
-    or "". lines: by effect, `FILE:LINE: text`.
-    """
-
-    read: bool = False
-    shell: str = ""
-    lines: dict[str, list[str]] = field(default_factory=dict)
-
-    def find(self, *effects: str) -> str:
-        """The first lines with one of these effects, for a person."""
-        found = [line for effect in effects for line in self.lines.get(effect, [])]
-        return "; ".join(found[:3])
 
 
 @dataclass(frozen=True)
@@ -45,6 +26,7 @@ class Refusal:
     """A command of ours that did not run. first: what came of it. plain: what came of PLAIN, the shortest
     command whose answer and status have to be computed. long_plain: the same, as long as ours was.
     sftp: whether SFTP answers: a forced command replaces the built-in server too, a start-up file does not.
+    is_sftp: whether a command is answered by an SFTP server. values: the lines of `ulimit -a`.
     """
 
     user: str
@@ -53,6 +35,8 @@ class Refusal:
     startup: Startup
     sftp: bool
     long_plain: Said | None = None
+    is_sftp: bool = False
+    values: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -96,6 +80,11 @@ class Refusal:
         return posixpath.basename(self.startup.shell)
 
     @property
+    def killed(self) -> bool:
+        """Whether it ended by a signal, without a word."""
+        return self.first.ended and self.first.status == -1 and not self.text
+
+    @property
     def guilty(self) -> str:
         """Lines of start-up files that keep commands from running."""
         return self.startup.find("ends the shell", "replaces the shell", "waits", "reads standard input")
@@ -111,22 +100,14 @@ def explain(case: Case, refusal: Refusal) -> None:
     case.unexplained("shell", refusal.shown, **refusal.evidence)
 
 
-# What a shell says that can't start a program, or open a file (strerror of EAGAIN, ENOMEM, EMFILE, ENFILE).
-_LACKING = re.compile(
-    r"cannot fork|can't fork|fork failed|fork: |Resource temporarily unavailable|Cannot allocate memory"
-    r"|Too many open files|cannot create pipe|cannot make pipe|failed to map segment|virtual memory exhausted"
-    r"|File size limit exceeded|CPU time limit exceeded|out of memory",
-    re.I,
-)
 _NO_SHELL = re.compile(r"(bash|sh): no such file or directory", re.I)
 _EXPIRED = re.compile(r"password.*(expired|change|required)|(expired|change|required).*password", re.I | re.S)
+# How a shell names the line of a start-up file that it complains of.
+_START_UP_FILE = re.compile(
+    r"(bashrc|bash_profile|profile|zshenv|zshrc|cshrc|kshrc|config\.fish): ?(line )?\d"
+)
 _RESTRICTED = ("restricted", "not available", "nologin", "unrecognized command", "account is")
 NO_SHELLS = ("false", "true", "nologin", "rbash", "git-shell", "rssh", "scponly", "sftp-server", "lshell")
-
-
-def lacks_resources(text: str) -> bool:
-    """Whether it says that no further program can be started, or no file opened."""
-    return bool(_LACKING.search(text))
 
 
 def sftp_only(case: Case, shown: str, **evidence: Any) -> None:
@@ -140,12 +121,22 @@ def sftp_only(case: Case, shown: str, **evidence: Any) -> None:
     )  # fmt: skip
 
 
+def no_session(case: Case, error: str) -> None:
+    """The server opens not even one session channel."""
+    case.missed("command", error)
+    case.fail(
+        "max-sessions", "No command of a deployment runs: the server opens no session at all.", error,
+        "It lets connections in for forwarding only. Have sessions allowed for this account.",
+        Fix("sshd_config", "MaxSessions 10"), sessions=0, error=error,
+    )  # fmt: skip
+
+
 def _sftp_only(case: Case, r: Refusal) -> None:
     sftp_only(case, r.shown, **r.evidence)
 
 
 def _limits(case: Case, r: Refusal) -> None:
-    few(case, r.user, r.text, [])
+    account.few(case, r.user, r.text, list(r.values))
 
 
 def _forced(case: Case, r: Refusal) -> None:
@@ -219,7 +210,7 @@ def _says_sftp(r: Refusal) -> bool:
 
 
 def _looks_restricted(r: Refusal) -> bool:
-    return r.shell in NO_SHELLS or any(words in r.text.lower() for words in _RESTRICTED)
+    return any(words in r.text.lower() for words in _RESTRICTED)
 
 
 def _same_whatever_is_asked(r: Refusal) -> bool:
@@ -228,15 +219,19 @@ def _same_whatever_is_asked(r: Refusal) -> bool:
 
 # The first one that fits names who is in the way.
 RULES: tuple[tuple[Callable[[Refusal], object], Callable[[Case, Refusal], None]], ...] = (
-    (lambda r: lacks_resources(r.text), _limits),
+    (lambda r: account.lacks_resources(r.text) or (r.told and account.tight(r.values)), _limits),
+    (lambda r: r.is_sftp, _sftp_only),
     (lambda r: r.long_plain and r.told and PLAIN_SAYS not in r.long_plain.out, _too_long),
     (lambda r: r.ran and r.told, _restricted),
     (lambda r: r.ran, _startup),
     (lambda r: r.echoed and r.first.status == 0, _forced),
     (_says_sftp, _sftp_only),
     (lambda r: _EXPIRED.search(r.text), _expired),
+    (lambda r: r.shell in NO_SHELLS, _restricted),
+    (lambda r: _START_UP_FILE.search(r.text), _startup),
+    (lambda r: r.guilty and (r.sftp or not r.text), _startup),
+    (lambda r: r.killed and r.sftp, _startup),
     (_looks_restricted, _restricted),
-    (lambda r: r.guilty and not r.text, _startup),
     (lambda r: not r.first.ended and (r.sftp or not r.text), _startup),
     (_same_whatever_is_asked, _forced),
     (lambda r: r.guilty, _startup),
@@ -245,131 +240,27 @@ RULES: tuple[tuple[Callable[[Refusal], object], Callable[[Case, Refusal], None]]
 )  # fmt: skip
 
 
-# -- a shell that runs commands --------------------------------------------------------------------------
-
-
-def few(case: Case, user: str, said: str, values: list[str]) -> None:
-    """The host says that it can't start more. values: the lines of `ulimit -a`."""
+def no_input(case: Case, user: str, seen: str) -> None:
+    """Commands run, and what is sent to their standard input does not reach them."""
+    forced = "forced" in case.said
     case.fail(
-        "limits", "Commands fail: the account may not start enough processes, or open enough files.",
-        f"the shell says: {said[-300:]}; its limits (ulimit -a): {'; '.join(values) or 'not told'}",
-        "Have the limit raised (nproc, nofile in /etc/security/limits.conf, TasksMax or pids.max for a "
-        "group), or end what else runs under this account.",
-        _raise(user), limits=values, said=said[-300:],
-    )  # fmt: skip
-
-
-def _raise(user: str) -> Fix:
-    lines = f"'%s soft nproc 512\\n%s hard nproc 512\\n' {quote(user)} {quote(user)}"
-    return Fix("host", f"printf {lines} >> /etc/security/limits.conf")
-
-
-def limits(case: Case, user: str) -> None:
-    """Limits that leave little room; a deployment has a dozen processes at its busiest."""
-    keys = ("processes", "open_files", "file_size", "running", "pids")
-    numbers = {key: int(value) for key in keys if (value := case.said.get(key, "")).isdigit()}
-    room = min(
-        [numbers[k] - numbers.get("running", 0) for k in ("processes", "pids") if k in numbers],
-        default=FEW_PROCESSES,
-    )
-    root = case.said.get("uid") == "0" and "pids" not in numbers  # RLIMIT_NPROC does not bind root
-    few = [] if root or room >= FEW_PROCESSES else [f"{max(room, 0)} more processes"]
-    few += [f"{numbers['open_files']} open files"] if numbers.get("open_files", FEW_FILES) < FEW_FILES else []
-    blocks = numbers.get("file_size", SMALL_BLOCKS)
-    few += [f"files of {blocks * 512:,} bytes"] if blocks < SMALL_BLOCKS else []
-    if not few:
-        case.ok("limits", "", **numbers)
-        return
-    case.judge(
-        "warn" if blocks >= FEW_BLOCKS and len(few) == 1 and blocks < SMALL_BLOCKS else "fail",
-        "limits", f"Deployments break off: the account may have only {' and '.join(few)}.",
-        "; ".join(f"{k}: {v}" for k, v in numbers.items()) + " (ulimit -u, -n, -f in blocks, pids.max)",
-        "Have the limits raised: nproc, nofile and fsize in /etc/security/limits.conf, TasksMax for a "
-        "service or slice; or take the `ulimit` out of a start-up file.",
-        _raise(user), **numbers,
-    )  # fmt: skip
-
-
-def umask(case: Case, user: str, look: Callable[[], Startup]) -> None:
-    """What others can do with what the account makes. look: reads the start-up files."""
-    said = case.said.get("umask", "")
-    if not re.fullmatch(r"[0-7]{1,4}", said):
-        case.skip("umask", "the shell does not tell its umask")
-        return
-    value = int(said, 8)
-    if value & 0o700:
-        effect = "not even the account itself can use what it makes"
-    elif value & 0o005 == 0o005:
-        effect = "other accounts, the web server's among them, can't read what it makes"
-    else:
-        case.ok("umask", umask=said)
-        return
-    change = "'s/^[[:space:]]*umask .*/umask 022/'" if look().find("sets umask") else "'1i umask 022'"
-    case.judge(
-        "fail" if value & 0o700 else "warn",
-        "umask", f"What hooks and the site write is shut to others: the umask is {said}.",
-        f"umask says {said}, in a shell that sshd has started: {effect}",
-        "Deployments give what they make the modes of the source. What hooks and the site's own commands "
-        "write has this umask: set another in the start-up file, or in the hook (umask 022).",
-        Fix("host", f"sed -i {change} ~{user}/.bashrc"), umask=said,
-    )  # fmt: skip
-
-
-def startup(case: Case, user: str, took: float, look: Callable[[], Startup]) -> None:
-    """Start-up files that let commands through, and yet do harm. took: seconds of a command."""
-    missing = case.said.get("path") != case.said.get(
-        "path_used"
-    )  # ours, where the account's lacks what we need
-    slow = took - 2 * case.round_trip > SLOW_START
-    if not missing and not slow:
-        case.ok("shell-startup", seconds=round(took, 2))
-        return
-    seen = look().find(*(["waits"] if slow else ["sets PATH"]))
-    what = f"Each command takes {took:.0f} s" if slow else "Hooks find no programs"
-    how = "the start-up files take their time" if slow else "the start-up files leave no usable PATH"
-    case.warn(
-        "shell-startup", f"{what}: {how}.",
-        "; ".join([f"PATH is {case.said.get('path') or 'empty'}", f"a command took {took:.1f} s", seen]),
-        "A deployment has some ten commands, and hooks get the account's own PATH. Let such lines apply "
-        f"only where there is a terminal: {GUARD}.",
+        "shell-forced" if forced else "shell-startup",
+        "No upload arrives: what is sent to a command does not reach its standard input.", seen,
+        "A forced command (ForceCommand, command=\"…\") runs ours without its input: let it pass it on."
+        if forced else "A start-up file has closed or redirected it (exec <…), or reads it to its end.",
+        Fix("sshd_config", "ForceCommand none") if forced else
         Fix("host", f"sed -i '1i {GUARD}' ~{user}/.bashrc"),
-        seconds=round(took, 2), path=case.said.get("path"), lines=seen,
+        forced=forced,
     )  # fmt: skip
 
 
-def noise(case: Case, printed: bytes) -> None:
-    """It prints something before a command's own output."""
-    home, shell = case.said.get("home", "~"), posixpath.basename(case.said.get("shell", "sh"))
-    file = {"bash": ".bashrc", "zsh": ".zshenv"}.get(shell, ".profile")
-    text = printed[:NOISE_SHOWN].decode("utf-8", "replace").strip()
-    if "forced" in case.said:
-        case.warn(
-            "shell-noise", "rsync and SFTP may break: a forced command prints something before it runs ours.",
-            f"{len(printed)} bytes: {text!r}; SSH_ORIGINAL_COMMAND is set, so it is not a start-up file",
-            "Deployments pass over it. Have the forced command (ForceCommand, or command=\"…\" in "
-            "authorized_keys) write its log to stderr or a file.",
-            Fix("sshd_config", "ForceCommand none"), bytes=len(printed), text=text, forced=True,
-        )  # fmt: skip
-        return
-    case.warn(
-        "shell-noise", "rsync and SFTP may break: the shell prints something before the first command.",
-        f"{len(printed)} bytes: {text!r}",
-        f"~/{file}, or a file it reads, prints where nobody looks. Deployments pass over it; rsync and an "
-        "SFTP server that is started by the shell break on it. Let it end at once where there is no "
-        "terminal.",
-        Fix("host", f"sed -i '1i {GUARD}' {quote(posixpath.join(home, file))}"),
-        bytes=len(printed), text=text,
-    )  # fmt: skip
-
-
-def homeless(case: Case, stderr: bytes) -> None:
-    """The home directory is not there."""
-    home, user = case.said.get("home", ""), case.said.get("user", "")
-    case.warn(
-        "home-missing", f"Hooks and SFTP may fail: the home directory {home or '(unnamed)'} is not there.",
-        f"the shell starts in {case.said.get('pwd')}; it says: "
-        f"{stderr.decode('utf-8', 'replace').strip()[:200]}",
-        "Deployments do without it; hooks and SFTP, which starts there, may not.",
-        Fix("host", f"mkdir -p {quote(home)} && chown {quote(user)} {quote(home)}"),
-        home=home, starts_in=case.said.get("pwd"),
+def no_status(case: Case, wanted: int, status: int) -> None:
+    """A command ends with one status, and another one comes back."""
+    case.missed("long command", f"exit status {status} instead of {wanted}")
+    case.fail(
+        "shell-forced", "Deployments can't tell what failed: the exit status of commands does not come back.",
+        f"a command that ends with status {wanted} gave {status}, and all of its output",
+        "A forced command (ForceCommand, command=\"…\") or a start-up file (trap … EXIT) runs ours and ends "
+        "with a status of its own: let it end with ours.",
+        Fix("sshd_config", "ForceCommand none"), wanted=wanted, exit_status=status,
     )  # fmt: skip

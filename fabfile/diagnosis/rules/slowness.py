@@ -19,6 +19,18 @@ def login(case: Case, host: str, took: float, timeout: float) -> None:
         _slow(case, host, took, why)
 
 
+def greeting(case: Case, host: str, took: float, timeout: float) -> None:
+    """It greets, though later than ssh.connect_timeout allows."""
+    case.fail(
+        "slow-login", f"No login in time: {host} takes {took:.0f} s to greet.",
+        f"the first connection was given {timeout:g} s (ssh.connect_timeout), a second one was greeted after "
+        f"{took:.1f} s",
+        "The host is overloaded, looks up this machine's name (UseDNS), or something in front of it delays "
+        "connections. Give it time:",
+        Fix("config.yaml", f"ssh: {{connect_timeout: {max(30, round(took * 2))}}}"), seconds=round(took, 2),
+    )  # fmt: skip
+
+
 def after_the_login(case: Case, host: str, took: float) -> None:
     """How long the server was silent once it had accepted the login: PAM opens its session then."""
     if took >= SLOW_AFTERWARDS:

@@ -12,12 +12,12 @@ from ...errors import AuthenticationFailed, ConnectionFailed, HostKeyRefused, Ke
 from ...remote.raw_ssh import Greeting
 from ..case import Case
 from ..finding import Fix
-from . import network, refused
+from . import network, refused, slowness
 
 AT_ONCE = (
     1.5  # seconds; a neighbour that is not there is waited for longer (ARP: three tries, a second apart)
 )
-PADDING = 32_768  # bytes sent before a login, to see whether so much gets through
+PADDING = 12_288  # bytes sent before a login, to see whether so much gets through
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,16 @@ def _greeting(case: Case, way: WayIn) -> None:
             "The port belongs to something else. Give the right one: -H user@host:port.",
             speaks=spoken, **evidence,
         )  # fmt: skip
-    elif b"SSH-" in seen.text or turned_away or (seen.closed and not text):
+    elif seen.greeted and way.error.cause == "silent" and seen.seconds > way.timeout:
+        slowness.greeting(case, way.host, seen.seconds, way.timeout)
+    elif seen.greeted or turned_away or (seen.closed and not text):
         _turned_away(case, way, seen, text, evidence)
+    elif text.startswith("SSH-") and not seen.closed:
+        case.fail(
+            "banner-silent", f"No login: {way.where} begins a greeting and does not end it.",
+            f"{text!r}, and no more within {seen.seconds:.0f} s",
+            "The host is overloaded or hangs, or something on the way swallows what follows.", **evidence,
+        )  # fmt: skip
     elif text:
         case.fail(
             "not-ssh", f"No login: what answers at {way.where} is not an SSH server.", f"it says: {text!r}",
@@ -337,6 +345,16 @@ def _host_key(case: Case, way: WayIn) -> None:
         )  # fmt: skip
 
 
+def _garbled(case: Case, way: WayIn) -> None:
+    case.fail(
+        "not-ssh", f"No login: {way.where} greets as an SSH server, and does not go on as one.",
+        f"{way.error.why}; one more connection ended the same way",
+        "The port belongs to something else, a honeypot perhaps, or something on the way changes what is "
+        "sent. Try another network, and see that the port is the right one: -H user@host:port.",
+        **way.evidence,
+    )  # fmt: skip
+
+
 def _swallowed(case: Case, way: WayIn) -> None:
     network.large_packets_vanish(case, way.error.why, **way.evidence)
 
@@ -384,8 +402,9 @@ RULES: tuple[tuple[Callable[[WayIn], object], Callable[[Case, WayIn], None]], ..
     (lambda w: w.error.stage == "tcp" and w.error.cause == "refused", _tcp_refused),
     (lambda w: w.error.stage == "tcp" and w.error.cause == "unreachable", _unreachable),
     (lambda w: w.error.stage == "tcp" and w.error.cause == "silent", _silent_port),
-    (lambda w: w.error.stage == "greeting" and w.greeting is not None, _greeting),
     (lambda w: w.small, _swallowed),
-    (lambda w: w.carried is False, _cut),
+    (lambda w: w.carried is False and w.error.cause in ("ended", "reset", "silent"), _cut),
+    (lambda w: w.error.stage == "greeting" and w.greeting is not None, _greeting),
+    (lambda w: w.carried is False and w.error.cause == "garbled", _garbled),
     (lambda w: w.error.stage == "login" and w.error.cause in ("ended", "reset"), _hung_up),
 )
