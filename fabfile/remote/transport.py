@@ -6,6 +6,7 @@ Each wait while a connection is made has a bound, and what ended it can be seen 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -21,6 +22,10 @@ from paramiko.packet import Packetizer
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 
 NEVER_REKEY = 1 << 44  # bytes; re-keying costs time, and is left to the server
+
+# Bytes that may wait in the kernel to be sent. It takes megabytes where it is let, which a slow link needs a
+# minute for: signs of life, a lease and new keys would come behind them. (tcp(7); none on other systems)
+UNSENT = 1 << 18
 
 # Of what a server says in front of its greeting (RFC 4253, section 4.2): OpenSSH reads 1024 lines of 8 KiB.
 LINE_LIMIT = 8192  # bytes
@@ -57,6 +62,7 @@ class Transport(paramiko.Transport):  # type: ignore[misc]
         offered = options.ciphers
         options.ciphers = [c for c in CIPHERS if c in offered] + [c for c in offered if c not in CIPHERS]
         self.packetizer.REKEY_BYTES = NEVER_REKEY
+        self.clear_to_send_timeout = math.inf  # for new keys, behind what is under way: the watchdog judges
         self.said_before = b""
         self.farewell: tuple[int, str] | None = None
         self.algorithms: tuple[str, ...] = self._preferred_keys
@@ -68,6 +74,7 @@ class Transport(paramiko.Transport):  # type: ignore[misc]
         if isinstance(sock, socket.socket):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", -1), UNSENT)
 
     @property
     def heard(self) -> float:
