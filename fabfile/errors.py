@@ -102,12 +102,23 @@ class ConnectionFailed(SwitchoverError):
 
     stage: how far it came: tcp, greeting, key exchange or login; "" where that is not known.
     cause: what ended it there, one of remote.failures.CAUSES.
+    answered: whether anything has come from the host, a TCP connection at least.
     """
 
-    def __init__(self, what: str, why: str = "", hint: str = "", *, stage: str = "", cause: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "",
+        *,
+        stage: str = "",
+        cause: str = "",
+        answered: bool = True,
+    ) -> None:
         super().__init__(what, why, hint)
         self.stage = stage
         self.cause = cause
+        self.answered = answered
 
 
 class HostKeyRefused(ConnectionFailed):

@@ -69,7 +69,8 @@ class Client(paramiko.SSHClient):  # type: ignore[misc]
     def attempt(self, where: str, host: str, timeout: float) -> Attempt:
         """What is known about the attempt that has just failed."""
         said = self.proxy.ended() if self.proxy else None
-        return Attempt(where, host, self._transport, time.monotonic() - self._begun, timeout, said)
+        lasted = time.monotonic() - self._begun
+        return Attempt(where, host, self._transport, lasted, timeout, said, self.proxy is not None)
 
     def close(self) -> None:
         """Close; what a ProxyCommand still runs is ended."""

@@ -39,6 +39,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 NOTICE = 1.0  # seconds
 AGAIN_AFTER = 0.75  # seconds until the second attempt; each later one waits twice as long, and some jitter
 AGAIN_LIMIT = 5.0
+UNANSWERED = 2  # attempts at a host from which nothing has ever come; each sends four SYNs within 10 s
 JUMPS_LIMIT = 8
 
 
@@ -65,6 +66,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     _watchdog: Watchdog | None = None
     _sessions: Sessions | None = None
     _closed: bool = False
+    _tried: int = 0
+    _answered: bool = False
 
     def __init__(
         self, host: str, rules: Ssh, config: fabric.Config, *, depth: int = 0, **kwargs: Any
@@ -167,9 +170,17 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             return self.client.proxy.sock
         self.gateway.on_note = self.on_note
         self.gateway.open()
-        return self.gateway.transport.open_channel(
-            "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.rules.connect_timeout
-        )
+        until = time.monotonic() + self.rules.connect_timeout
+        try:
+            return self.gateway.transport.open_channel(
+                "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.rules.connect_timeout
+            )
+        except paramiko.ChannelException:
+            raise
+        except paramiko.SSHException as error:
+            if time.monotonic() >= until:  # paramiko has only words for it
+                raise TimeoutError from error
+            raise
 
     def allow_sessions(self, allowed: int) -> None:
         """Keep to so many sessions at a time from now on: that is how many the server was seen to allow."""
@@ -177,9 +188,12 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             self._sessions.allowed = allowed
 
     def create_session(self, *, optional: bool = False) -> paramiko.Channel:
-        """An open session channel; see Sessions.take. Raises what paramiko raises where there is none."""
-        self.open()
-        assert self._sessions is not None
+        """An open session channel; see Sessions.take. Raises what paramiko raises where there is none.
+
+        It does not connect: that is persist's, which tries more than once.
+        """
+        if self._sessions is None or not self.alive:
+            raise paramiko.SSHException(self.why_dead())
         return self._sessions.take(optional=optional)
 
     def close(self) -> None:
@@ -241,14 +255,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     def reach(self) -> None:
         """Connect for the first time. What the network has spoilt is tried again inside the reconnect window.
 
-        Raises ConnectionFailed: at once where the answer was clear.
+        Raises ConnectionFailed: at once where the answer was clear, after UNANSWERED attempts where there was
+        none at all: a wrong address, or a firewall.
         """
         with self._opening:
             started = time.monotonic()
             try:
                 self.open()
             except ConnectionFailed as error:
-                if not worth_another(error, first=True) or self.rules.reconnect.attempts == 1:
+                if not self._worth_another(error, first=True) or self.rules.reconnect.attempts == 1:
                     raise
                 self.tell("warn", f"no connection yet, it is tried again: {error.why}")
                 self.pause(AGAIN_AFTER * random.uniform(1, 1.5))
@@ -289,10 +304,18 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         Retrying(
             stop=stop_after_attempt(attempts) | stop_after_delay(left),
             wait=wait_exponential_jitter(multiplier=AGAIN_AFTER, max=AGAIN_LIMIT, jitter=0.5),
-            retry=retry_if_exception(lambda error: worth_another(error, first=first)),
+            retry=retry_if_exception(lambda error: self._worth_another(error, first=first)),
             sleep=self.pause,
             reraise=True,
         )(self.open)
+
+    def _worth_another(self, error: BaseException, *, first: bool) -> bool:
+        if first and isinstance(error, ConnectionFailed):
+            self._tried += 1
+            self._answered = self._answered or error.answered
+            if not self._answered and self._tried >= UNANSWERED:
+                return False
+        return worth_another(error, first=first)
 
     def stop_if_interrupted(self) -> None:
         """Raise Stopped once the user has pressed Ctrl-C."""

@@ -79,6 +79,7 @@ class Attempt:
 
     where: user@host:port. host: the name that is looked up. seconds: how long the stage has lasted.
     timeout: how long each may. proxy_said: the last words and the status of a ProxyCommand that has ended.
+    through_proxy: whether there is one.
     """
 
     where: str
@@ -87,10 +88,19 @@ class Attempt:
     seconds: float
     timeout: float
     proxy_said: tuple[int, str] | None = None
+    through_proxy: bool = False
 
     @property
     def stage(self) -> str:
         return self.transport.stage if self.transport else "tcp"
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything has come from the host. A ProxyCommand takes what we say, whoever is behind it."""
+        if self.transport is None:
+            return False
+        greeted = bool(self.transport.remote_version or self.transport.said_before)
+        return greeted or not self.through_proxy
 
 
 def explain(error: BaseException, attempt: Attempt) -> ConnectionFailed | None:
@@ -113,7 +123,12 @@ def explain(error: BaseException, attempt: Attempt) -> ConnectionFailed | None:
         cause = "no command" if attempt.proxy_said[0] in (126, 127) else cause
     why = f"{attempt.stage}: {seen}"
     return ConnectionFailed(
-        f"No connection to {attempt.where}.", why, _HINTS[cause], stage=attempt.stage, cause=cause
+        f"No connection to {attempt.where}.",
+        why,
+        _HINTS[cause],
+        stage=attempt.stage,
+        cause=cause,
+        answered=attempt.answered,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fabric
+import paramiko
 import pytest
 
-from fabfile.errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, HostKeyRefused
-from fabfile.remote.connection import Connection
+from fabfile.errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, HostKeyRefused, LinkLost
+from fabfile.remote.connection import UNANSWERED, Connection
 from fabfile.settings import Ssh
 
 
@@ -64,3 +65,72 @@ def test_it_is_not_tried_for_ever() -> None:
         one.reopen("reset by peer")
     assert one.tried == 4
     assert "reset by peer" in told.value.why
+
+
+# -- the first connection --------------------------------------------------------------------------------
+
+
+def silent(*, answered: bool) -> ConnectionFailed:
+    return ConnectionFailed("No connection.", "no answer", cause="silent", answered=answered)
+
+
+def test_where_nobody_answers_it_is_given_up_soon() -> None:
+    """A wrong address or a firewall: nothing will have changed after the whole window."""
+    one = connection(*[silent(answered=False) for _ in range(9)])
+    with pytest.raises(ConnectionFailed):
+        one.reach()
+    assert one.tried == UNANSWERED
+
+
+def test_where_somebody_is_there_the_window_is_used() -> None:
+    one = connection(silent(answered=False), silent(answered=True), *[silent(answered=False)] * 2, attempts=9)
+    one.reach()
+    assert one.tried == 5
+
+
+def test_a_host_that_was_there_gets_the_window_however_silent() -> None:
+    one = connection(*[silent(answered=False) for _ in range(4)])
+    one.reopen("reset by peer")
+    assert one.tried == 5
+
+
+# -- while it is used ------------------------------------------------------------------------------------
+
+
+class Dying(Unreachable):
+    """Its transport was there, and has died when the first session is asked for."""
+
+    lives = True
+    transport = object()
+
+    @property
+    def alive(self) -> bool:
+        return self.lives
+
+    def why_dead(self) -> str:
+        return "reset by peer"
+
+    def open(self) -> None:
+        super().open()
+        self.lives = True
+
+
+def test_a_session_does_not_connect_by_itself() -> None:
+    """Or one attempt would be all: only persist() tries again."""
+    rules = Ssh(reconnect={"attempts": 5, "window": 60})  # type: ignore[arg-type]
+    one = Dying("deploy@shop.invalid", rules, fabric.Config(runtime_ssh_path="/dev/null"))
+    one.problems, one.paused = [fleeting(), fleeting()], []
+    asked = []
+
+    def operation() -> str:
+        asked.append(one.tried)
+        if len(asked) == 1:
+            one.lives = False
+            try:
+                one.create_session()
+            except paramiko.SSHException as error:
+                raise LinkLost("The connection died.", str(error)) from error
+        return "done"
+
+    assert one.persist(operation) == "done"
+    assert asked == [0, 3] and one.reconnects == 1
