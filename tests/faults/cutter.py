@@ -1,4 +1,4 @@
-"""A TCP proxy that counts packets and, at the k-th, resets its connection or falls silent on it."""
+"""A TCP proxy that counts packets and, at the k-th, resets or closes its connection, or falls silent."""
 
 from __future__ import annotations
 
@@ -15,10 +15,26 @@ HOST = "127.0.0.1"
 PACKET = 16384  # bytes read at a time; what one read gives counts as one packet
 
 
+@dataclass(frozen=True)
+class Strike:
+    """how: reset, close or silence, at packet number `at` of those that go this `way` (in: from the server;
+    out: to it; "": both), counted over all connections, or with `times` on each of so many that begin from
+    now on. half: the first half of that packet still arrives.
+    """
+
+    how: str
+    at: int
+    way: str = ""
+    times: int = 0
+    half: bool = False
+
+
 @dataclass(eq=False)
 class _Link:
     client: socket.socket
     server: socket.socket
+    doomed: bool = False  # this connection's own packets are counted
+    packets: int = 0
     silent: bool = False
     waiting: dict[socket.socket, bytes] = field(default_factory=dict)
 
@@ -27,14 +43,15 @@ class _Link:
 
 
 class Cutter:
-    """One thread, one selector. `strike(k, how)` arms it; packets of both directions are counted together."""
+    """One thread, one selector. `arm` says what is to happen."""
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.packets = 0
-        self.struck = False
-        self._at: int | None = None
-        self._how = ""
+        self.struck = 0
+        self._strike: Strike | None = None
+        self._dropping = False
+        self._doomed = 0
         self._listener = socket.create_server((HOST, 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
         self._wake_read, self._wake_write = socket.socketpair()
@@ -56,9 +73,12 @@ class Cutter:
         for one in (self._listener, self._wake_read, self._wake_write):
             one.close()
 
-    def strike(self, at: int | None, how: str) -> None:
-        """From now on count anew; at packet number `at` do `how` (reset | silence). None: only count."""
-        self.packets, self.struck, self._at, self._how = 0, False, at, how
+    def arm(self, strike: Strike | None, *, drop: bool = False) -> None:
+        """From now on count anew, and do this. drop: reset the connections that there are, too."""
+        self.packets, self.struck, self._doomed, self._strike = 0, 0, 0, strike
+        if drop:
+            self._dropping = True
+            self._wake_write.send(b"x")
 
     def _run(self) -> None:
         self._selector.register(self._listener, selectors.EVENT_READ)
@@ -69,6 +89,11 @@ class Cutter:
                 assert isinstance(end, socket.socket)
                 if end is self._listener:
                     self._accept()
+                elif end is self._wake_read:
+                    end.recv(64)
+                    for link in set(self._links.values()) if self._dropping else ():
+                        self._drop(link, reset=True)
+                    self._dropping = False
                 elif end in self._links:
                     self._serve(self._links[end], end, events)
         for link in set(self._links.values()):
@@ -82,7 +107,9 @@ class Cutter:
         except OSError:
             client.close()
             return
-        link = _Link(client, server)
+        strike = self._strike
+        link = _Link(client, server, doomed=bool(strike and self._doomed < strike.times))
+        self._doomed += link.doomed
         for end in (client, server):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,15 +138,27 @@ class Cutter:
         if link.silent:
             return
         self.packets += 1
-        if self._at is not None and self.packets >= self._at and not self.struck:
-            self.struck = True
-            if self._how == "reset":
-                self._drop(link, reset=True)
-            else:
-                link.silent = True
-            return
+        link.packets += self._counts(end is link.server)
+        strike = self._due(link)
+        if strike:
+            self.struck += 1
+            data = data[: len(data) // 2] if strike.half else b""
         link.waiting[other] = link.waiting.get(other, b"") + data
         self._push(link, other)
+        if strike and strike.how == "silence":
+            link.silent = True
+        elif strike:
+            self._drop(link, reset=strike.how == "reset")
+
+    def _counts(self, inward: bool) -> bool:
+        return self._strike is not None and self._strike.way in ("", "in" if inward else "out")
+
+    def _due(self, link: _Link) -> Strike | None:
+        """The strike, if this packet is the one."""
+        strike = self._strike
+        if strike is None or not strike.times:
+            return strike if strike and not self.struck and self.packets >= strike.at else None
+        return strike if link.doomed and link.packets == strike.at else None
 
     def _push(self, link: _Link, end: socket.socket) -> None:
         data = link.waiting.get(end, b"")

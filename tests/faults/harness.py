@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from fabfile.commands.deployment import Options
 from fabfile.events import Event, StepStarted
 from fabfile.fleet import Target, deploy
 from fabfile.settings import load
-from tests.faults.cutter import Cutter
+from tests.faults.cutter import Cutter, Strike
 from tests.support.sshd import Sshd, descendants, detached_from, end_processes
 
 CLIENT_LIMIT = 120  # seconds; a client that takes longer hangs, and that is the worst bug
@@ -44,6 +45,10 @@ NOT_PROVOKED = "not provoked"
 class Case:
     """fault: reset | silence (at packet `at`), kill-client | kill-sessions | stop-sessions | reboot (when
     step number `at` begins, and `late` seconds after that).
+
+    made-reset | made-close | made-silence: `times` connections in a row die while they are made, at their own
+    packet `at` of those that go `way`, half of which still arrives with `half`. These are the first ones, or,
+    with a `step`, those that follow when the connection was reset `late` seconds after that step began.
     """
 
     fault: str
@@ -51,20 +56,43 @@ class Case:
     strategy: str = "cache"
     transfer: str = "stream"
     late: float = 0.0
+    step: str = ""
+    way: str = ""
+    times: int = 0
+    half: bool = False
 
     def __str__(self) -> str:
-        return f"{self.fault}@{self.at}+{self.late:g} {self.strategy} {self.transfer}"
+        text = f"{self.fault}@{self.at}+{self.late:g} {self.strategy} {self.transfer}"
+        if not self.times:
+            return text
+        where = f"after {self.step}" if self.step else "at first"
+        return f"{text}, {self.times} times {where}, {self.way}{', half' if self.half else ''}"
+
+    @property
+    def strike(self) -> Strike | None:
+        """What the proxy is to do; None: the fault is not the network's."""
+        how = self.fault.removeprefix("made-")
+        if how not in ("reset", "close", "silence"):
+            return None
+        return Strike(how, self.at, self.way, self.times, self.half)
+
+    def begins(self, steps: int, step: str) -> bool:
+        """Whether it is time for the harness to strike, at this step, which is number `steps`."""
+        if self.strike is None:
+            return steps == self.at
+        return bool(self.step) and step == self.step
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a case; `why` tells what was seen where it was lost, or not provoked."""
+    """What became of a case; `why` tells what was seen where it was lost."""
 
     case: Case
     fate: str
     why: str = ""
     reconnects: int = 0
     seconds: float = 0.0
+    ended: str = ""  # the error with which the first run ended
 
 
 class Bench:
@@ -76,24 +104,28 @@ class Bench:
         _write_site(self.old, "old")
         _write_site(self.new, "new")
         self.struck = False
+        self.cutter: Cutter | None = None  # of the case at hand
         self.trees = {"old": _tree(self.old), "new": _tree(self.new)}
         self.templates: dict[str, Path] = {}
         self.sshd = Sshd()
+        self.web = ThreadingHTTPServer(("127.0.0.1", 0), _Healthy)
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.faults.harness"])
 
     def __enter__(self) -> Bench:
         self.sshd.__enter__()
+        threading.Thread(target=self.web.serve_forever, name="web", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.web.shutdown()
+        self.web.server_close()
         self.sshd.__exit__(None, None, None)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def packets(self, strategy: str, transfer: str) -> int:
         """How many packets an undisturbed deployment of the new site takes."""
         with self._host(strategy) as root, Cutter(self.sshd.port) as cutter:
-            cutter.strike(None, "")
             said = self._client(root, Case("none", 0, strategy, transfer), cutter.port)
             if not said or not said["ok"]:
                 raise RuntimeError(f"the undisturbed deployment failed: {said}")
@@ -103,13 +135,12 @@ class Bench:
         """Run one case."""
         started = time.monotonic()
         with self._host(case.strategy) as root, Cutter(self.sshd.port) as cutter, _Reader(root) as reader:
-            self.struck = False
-            cutter.strike(case.at if case.fault in ("reset", "silence") else None, case.fault)
+            self.struck, self.cutter = False, cutter
+            if not case.step:
+                cutter.arm(case.strike)
             said = self._client(root, case, cutter.port)
             between = self._live(root)
-            if case.fault in ("reset", "silence") and not cutter.struck:
-                return Verdict(case, NOT_PROVOKED)
-            if case.fault not in ("reset", "silence") and not self.struck:
+            if not (cutter.struck if case.strike else self.struck):
                 return Verdict(case, NOT_PROVOKED)
             fate = IN_PLACE
             if not (said and said.get("ok")):
@@ -124,6 +155,7 @@ class Bench:
                 wrong,
                 (said or {}).get("reconnects", 0),
                 time.monotonic() - started,
+                (said or {}).get("error", ""),
             )
 
     def _wrong(self, root: Path, between: str, reader: _Reader) -> str:
@@ -182,6 +214,7 @@ class Bench:
             "user": self.sshd.user,
             "identity": str(self.sshd.identity),
             "known_hosts": str(self.folder / "known_hosts"),
+            "health": f"http://127.0.0.1:{self.web.server_port}/",
         }
         process = self.context.Process(target=_deploy, args=(theirs, place, case))
         process.start()
@@ -213,8 +246,12 @@ class Bench:
                     pipe.send("go on")
 
     def _strike(self, case: Case, process: Any) -> None:
-        sessions = descendants(self.sshd.pid)
         self.struck = True
+        if case.strike:
+            assert self.cutter is not None
+            self.cutter.arm(case.strike, drop=True)
+            return
+        sessions = descendants(self.sshd.pid)
         if case.fault == "kill-client":
             process.kill()
         elif case.fault == "kill-sessions":
@@ -226,6 +263,18 @@ class Bench:
                 _signal(pid, signal.SIGSTOP)
             wake = KEEPALIVE["interval"] * KEEPALIVE["count"] * 2
             threading.Timer(wake, lambda: [_signal(pid, signal.SIGCONT) for pid in sessions]).start()
+
+
+class _Healthy(BaseHTTPRequestHandler):
+    """Always well; whether the release is, the harness sees by itself."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def _running_jobs(root: Path) -> list[str]:
@@ -289,13 +338,14 @@ class _Reader:
 
 def _deploy(pipe: Pipe, place: dict[str, Any], case: Case) -> None:
     """The client process: deploys, and says how it went."""
-    steps = 0
+    steps, struck = 0, False
 
     def listen(event: Event) -> None:
-        nonlocal steps
-        if isinstance(event, StepStarted) and case.fault not in ("none", "reset", "silence"):
+        nonlocal steps, struck
+        if isinstance(event, StepStarted) and case.fault != "none" and not struck:
             steps += 1
-            if steps == case.at:
+            if case.begins(steps, event.step):
+                struck = True
                 pipe.send({"step": event.step})
                 pipe.recv()
 
@@ -308,10 +358,11 @@ def _deploy(pipe: Pipe, place: dict[str, Any], case: Case) -> None:
             "transfer": case.transfer,
             "shared": {"dirs": ["uploads"]},
             "hooks": {"before_switch": ["head -c 3 index.html >> ../../shared/hooks.log"]},
+            "health": {"url": place["health"]},
             "ssh": {
                 "known_hosts": place["known_hosts"],
                 "host_keys": "off",
-                "connect_timeout": 5,
+                "connect_timeout": 2 if case.times else 5,
                 "keepalive": KEEPALIVE,
                 "reconnect": {"attempts": 8, "window": 30},
             },

@@ -27,13 +27,20 @@ README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- written by inv faults: begin -->", "<!-- end -->"
 STRATEGIES = ("cache", "previous")
 TRANSFERS = ("stream", "rsync", "sftp")
-STEPS = 11  # that a deployment of the harness has: connect to unlock
+STEPS = 13  # that a deployment of the harness has: connect to unlock
 RACES = 200
+MADE_PACKETS = (
+    20  # of each direction, at which a connection that is being made is cut; a login takes about 10
+)
+MADE_AFTER = ("", "lock", "upload", "copy", "switch", "health", "unlock")
 PER_CUT = 140  # packets at which each kind of deployment is cut, spread evenly
 
 SAYS = {
     "reset": "the connection is reset at the k-th packet",
     "silence": "the connection falls silent at the k-th packet",
+    "made-reset": "a connection, the first or a later one, is reset at the k-th packet while it is made",
+    "made-close": "it is closed there",
+    "made-silence": "it falls silent there",
     "kill-client": "the client is killed (SIGKILL) in each step",
     "kill-sessions": "all sessions of sshd are killed in each step",
     "stop-sessions": "they are stopped for longer than the keepalive window, and wake up again",
@@ -58,7 +65,28 @@ def cases(packets: dict[tuple[str, str], int], share: int = 1) -> list[Case]:
         for step in range(1, STEPS + 1):
             for strategy in STRATEGIES:
                 found += [Case(fault, step, strategy, "stream", late) for late in lates]
+    found += made()
     return found if share == 1 else random.Random(share).sample(found, len(found) // share)
+
+
+def made(seed: int = 1) -> list[Case]:
+    """Connections that die while they are made, at each of their first packets, at each of these steps; the
+    seed draws what else a case has.
+    """
+    draw = random.Random(seed)
+    found = []
+    for step in MADE_AFTER:
+        for at in range(1, MADE_PACKETS + 1):
+            for way in ("in", "out"):
+                for how in ("reset", "close", "silence"):
+                    late = draw.choice((0, 0, 0.01, 0.03, 0.06)) if step else 0
+                    found.append(
+                        Case(
+                            f"made-{how}", at, draw.choice(STRATEGIES), draw.choice(TRANSFERS), late, step,
+                            way, draw.choice((1, 1, 1, 2)), draw.random() < 0.3,
+                        )
+                    )  # fmt: skip
+    return found
 
 
 def measure() -> dict[tuple[str, str], int]:
@@ -95,8 +123,10 @@ def run(wanted: list[Case], workers: int, races: int) -> list[Verdict]:
     while len(verdicts) < total:
         verdict = done.get(timeout=600)
         verdicts.append(verdict)
-        if verdict.fate == LOST or len(verdicts) % 50 == 0:
-            print(f"{len(verdicts)}/{total}  {verdict.case}: {verdict.fate} {verdict.why}", flush=True)
+        told_of = verdict.fate == LOST or (verdict.fate == RE_RUN and verdict.case.strike)
+        if told_of or len(verdicts) % 50 == 0:
+            told = f"{verdict.case}: {verdict.fate} {verdict.why}{verdict.ended}"
+            print(f"{len(verdicts)}/{total}  {told}", flush=True)
     for process in processes:
         process.join(60)
     return verdicts
@@ -144,15 +174,19 @@ def main() -> int:
         "--all", action="store_true", help="all of them (about an hour), and write the README's table"
     )
     parser.add_argument("--share", type=int, default=40, help="else every N-th")
+    parser.add_argument("--only", help="faults whose name begins so")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="switchover-home-") as home:
         os.environ["HOME"] = home
         wanted = cases(measure(), 1 if chosen.all else chosen.share)
-        verdicts = run(wanted, chosen.workers, RACES if chosen.all else RACES // chosen.share)
+        races = RACES if chosen.all else RACES // chosen.share
+        if chosen.only:
+            wanted, races = [case for case in wanted if case.fault.startswith(chosen.only)], 0
+        verdicts = run(wanted, chosen.workers, races)
     print(table(verdicts))
-    if chosen.all:
+    if chosen.all and not chosen.only:
         write(verdicts, time.monotonic() - started)
     return 1 if any(v.fate == LOST for v in verdicts) else 0
 

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.harness import LOST, NOT_PROVOKED, Bench, Verdict
+from tests.faults.harness import LOST, NOT_PROVOKED, RE_RUN, Bench, Verdict
 from tests.faults.run import STRATEGIES, TRANSFERS, cases
 
-SHARE = 50  # one case in so many
+SHARE = 60  # one case in so many
 
 
 @pytest.mark.timeout(400)
@@ -22,4 +22,9 @@ def test_a_sample_of_all_faults(sshd_installed: None) -> None:
     assert not lost, "\n".join(lost)
     fates = Counter(v.fate for v in verdicts)
     assert len(verdicts) - fates[NOT_PROVOKED] >= 30, fates
-    assert {v.case.fault for v in verdicts} >= {"reset", "silence", "kill-client", "kill-sessions", "reboot"}
+    tried = {v.case.fault for v in verdicts if v.fate != NOT_PROVOKED}
+    assert tried >= {"reset", "silence", "kill-client", "kill-sessions", "reboot"}
+    assert tried >= {"made-reset", "made-close", "made-silence"}
+    # What dies while it is made is made again; a machine under load may lose one case to its own silence.
+    ended = [f"{v.case}: {v.ended}" for v in verdicts if v.case.times and v.fate == RE_RUN]
+    assert len(ended) <= 1, "\n".join(ended)
