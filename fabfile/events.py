@@ -90,10 +90,10 @@ def count(number: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for a person: `1.2 MB`."""
+    """Bytes for a person: `18 bytes`, `1.2 MB`."""
     import humanize  # here: scripts that print nothing need it not
 
-    return str(humanize.naturalsize(count))
+    return str(humanize.naturalsize(count)).replace("Byte", "byte")
 
 
 def shorten_list(paths: Sequence[str]) -> str:

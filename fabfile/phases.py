@@ -71,7 +71,7 @@ def release(fleet: Fleet, command: Command[Release]) -> Outcome:
     for work in fleet.each(lambda work: work.finish(), works, stop_others=False).failed:
         # The release is live and proven: what could not be tidied does not make it a failure.
         error = fleet.last[work.steps.host.name]
-        work.steps.host.note("warn", f"live, but not all is tidied: {error.what} {error.why}")
+        work.steps.host.note("warn", f"live, but cleaning up failed: {error.what} {error.why}")
         work.steps.result.ok = True
     return fleet.outcome()
 

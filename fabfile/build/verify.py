@@ -101,7 +101,9 @@ def _wrong(steps: Steps, expected: Expected) -> list[str]:
             )
     elif extra:
         host.note(
-            "warn", f"{count(len(extra), 'path')} in the cache not from the source: {shorten_list(extra)}"
+            "warn",
+            f"stray files in the cache, {count(len(extra), 'path')} that the source does not have: "
+            f"{shorten_list(extra)}",
         )
     return sorted({*wrong, *_altered(host, expected, wrong | behind)})
 

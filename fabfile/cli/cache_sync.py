@@ -35,7 +35,7 @@ def cache_sync(
     """Bring the cache of all hosts up to the source, without a release."""
     from .. import fleet
     from ..errors import ConfigError
-    from ..report import console, documents
+    from ..report import documents, lists
     from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
@@ -60,4 +60,4 @@ def cache_sync(
             typed=common.typed(c, env, config, deploy_to),
         )
 
-    common.run(json, work, documents.deployment, console.show_sync)
+    common.run(json, work, documents.deployment, lists.show_sync)

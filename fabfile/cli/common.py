@@ -36,17 +36,18 @@ def settings(env: str, config: str, *, ref: str = "", source: str = "", **overri
     given = {key: value for key, value in overrides.items() if value not in (None, "")}
     if source:
         given["source"] = {"path": source}
-    elif ref:
-        given["source"] = {"ref": ref}
-    chosen = load(Path(config) if config else None, env=env or None, overrides=given)
-    if ref and (chosen.source is None or not chosen.source.git):
-        folder = chosen.source.path if chosen.source else "named nowhere"
+    file = Path(config) if config else None
+    chosen = load(file, env=env or None, overrides=given)
+    if not ref:
+        return chosen
+    if chosen.source is None or not chosen.source.git:
+        folder = f"the folder {chosen.source.path}" if chosen.source else "not configured"
         raise ConfigError(
-            f"--ref {ref} names a revision of a repository, and the source is none.",
-            f"the source is {folder}, a folder: it is deployed as it is",
+            f"--ref {ref} is a revision of a git repository, but the source is {folder}.",
+            "a folder is deployed as it is; it has no revisions",
             "Leave --ref out, or set source.git in the configuration.",
         )
-    return chosen
+    return load(file, env=env or None, overrides={**given, "source": {"ref": ref}})
 
 
 def targets(c: Any) -> list[Target]:
@@ -97,7 +98,7 @@ def refuse_dry(c: Any, command: str, instead: str) -> None:
     """
     if c.config.run.dry:
         raise ConfigError(
-            f"`fab -R` (--dry) can't be kept by {command}: it was not started.",
+            f"{command} can't be done as a dry run (`fab -R`, --dry), and was not started.",
             "Fabric's -R prints shell commands instead of running them; a deployment is more than those",
             instead,
         )

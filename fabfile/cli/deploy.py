@@ -72,8 +72,8 @@ def deploy(
         )
 
     def show(outcome: fleet.Outcome) -> None:
-        from ..report import console
+        from ..report import console, lists
 
-        (console.show_plan if plan else console.show_deployment)(outcome)
+        (lists.show_plan if plan else console.show_deployment)(outcome)
 
     common.run(json, work, documents.deployment, show)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def releases(c: Any, deploy_to: str = "", env: str = "", config: str = "", json: bool = False) -> None:
     """List the releases of all hosts, their states, and which one is live."""
     from .. import fleet
-    from ..report import console, documents
+    from ..report import documents, lists
     from . import common
 
     found: list[fleet.Listing] = []
@@ -31,5 +31,5 @@ def releases(c: Any, deploy_to: str = "", env: str = "", config: str = "", json:
         json,
         work,
         lambda outcome: documents.releases(outcome, found),
-        lambda outcome: console.show_releases(found),
+        lambda outcome: lists.show_releases(found),
     )

@@ -45,8 +45,8 @@ def rollback(
         )
 
     def show(outcome: fleet.Outcome) -> None:
-        from ..report import console
+        from ..report import console, lists
 
-        (console.show_rollback_plan if plan else console.show_deployment)(outcome)
+        (lists.show_rollback_plan if plan else console.show_deployment)(outcome)
 
     common.run(json, work, documents.deployment, show)

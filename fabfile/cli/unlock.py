@@ -21,7 +21,7 @@ def unlock(
 ) -> None:
     """Show who holds the lock of each host; --force breaks it."""
     from .. import fleet
-    from ..report import console, documents
+    from ..report import documents, lists
     from . import common
 
     found: list[fleet.Holding] = []
@@ -40,5 +40,5 @@ def unlock(
         json,
         work,
         lambda outcome: documents.locks(outcome, found),
-        lambda outcome: console.show_locks(found),
+        lambda outcome: lists.show_locks(found),
     )

@@ -219,7 +219,7 @@ class Deployment:
         for record, said in zip(doomed, removed, strict=True):
             if said.status != 0:
                 why = retention.why_not(self.session.host, self.layout, record, said)
-                self._warn(f"release {record.id} could not be removed whole: {why}")
+                self._warn(f"release {record.id} could not be removed completely: {why}")
         if wrote.status != 0:
             raise failed(scripts[0].what, wrote)
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import paramiko
 
@@ -193,13 +194,13 @@ class HostKeys:
             f"{known.file} knows {_named(known.blob)}; the host now shows {_named(blob)}. "
             "Either the host was reinstalled, another host answers under its name, or somebody listens in.",
             "Ask whoever runs the host for its fingerprint (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub). "
-            f"If it is the new one, forget the old: {self.forget(known.file)}",
+            f"If it is the new one, forget the old one:\n{self.forget(known.file)}",
             reason="changed", shown=fingerprint(blob), known=fingerprint(known.blob), file=str(known.file),
         )  # fmt: skip
 
     def forget(self, file: Path | str) -> str:
         """The command that removes the host's keys from a file."""
-        return f"ssh-keygen -f {file} -R '{self.name}'"
+        return f"ssh-keygen -f {quote(str(file))} -R '{self.name}'"
 
     def _new(self, blob: bytes, certificate_fault: str) -> None:
         """strict refuses a key that is not known, accept-new writes it down."""

@@ -48,9 +48,11 @@ class Result:
         return self.out.decode("utf-8", "surrogateescape")
 
     def last_lines(self) -> str:
-        """The end of what it said, stderr first, for an error message."""
+        """The end of what it said, stderr first, for an error message; what was said again stands once."""
+        from ..redaction import repeated  # here: only errors need it
+
         said = (self.err.strip() or self.out.strip()).decode("utf-8", "replace")
-        return "\n".join(said.splitlines()[-LAST_LINES:])
+        return "\n".join(repeated(said.splitlines())[-LAST_LINES:])
 
 
 @dataclass(frozen=True)

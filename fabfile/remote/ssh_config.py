@@ -12,6 +12,7 @@ import hashlib
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -93,7 +94,7 @@ def _unusable(address: Address, why: str) -> ConfigError:
     return ConfigError(
         f"ssh can't say what its configuration means for {address.host}.",
         why,
-        f"Mend ssh_config until this works: ssh -G {address.host}",
+        f"Mend ssh_config until this works:\nssh -G {shlex.quote(address.host)}",
     )
 
 

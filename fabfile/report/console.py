@@ -1,27 +1,34 @@
-"""What a person reads at the end: what is live now, what went wrong, and the lists of each command."""
+"""What a person reads at the end: what is live now, or what went wrong."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import Stopped, SwitchoverError
 from ..events import count, size
 from ..results import UNKNOWN
 from .live import Live
-from .screen import Piece, Screen
+from .screen import Screen
 
 if TYPE_CHECKING:
-    from ..fleet import Holding, Listing
     from ..results import HostResult, Outcome
 
-__all__ = [
-    "Live", "show_deployment", "show_error", "show_locks", "show_plan", "show_releases",
-    "show_rollback_plan", "show_sync",
-]  # fmt: skip
+__all__ = ["Live", "alike", "hosts_named", "show_deployment", "show_error"]
 
 NAMED = 5  # hosts named in one line
+
+
+K = TypeVar("K")
+
+
+def alike(found: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    """The hosts of which the same is to be said, in their order."""
+    groups: dict[K, list[str]] = {}
+    for what, host in found:
+        groups.setdefault(what, []).append(host)
+    return groups
 
 
 def hosts_named(names: Sequence[str]) -> str:
@@ -40,7 +47,7 @@ def show_error(outcome: Outcome, to_stderr: bool = True) -> None:
     for error, names in groups:
         screen.blank()
         label = f"{hosts_named(names)}: " if names and several else ""
-        screen.say((f"✗ {label}", "bold red"), (error.what, "bold red"))
+        screen.beside(("✗ ", "bold red"), text=(f"{label}{error.what}", "bold red"))
         if len(names) > NAMED:
             screen.labelled("on:", ", ".join(names))
         if error.why:
@@ -114,25 +121,44 @@ def _meaning(outcome: Outcome) -> str:
 
 
 def show_deployment(outcome: Outcome) -> None:
-    """A row a host, the seconds of each step, and in the last line what is live now."""
+    """A row a host, and in the last line what is live now."""
     if not outcome.ok:  # each step has told how far it came
         return
     screen = Screen()
-    rows: list[list[Piece]] = []
-    for result in outcome.hosts:
-        how = " · ".join(part for part in (result.strategy, result.transfer, result.copy) if part)
-        uploaded = f"{count(result.files_uploaded, 'file')}, {size(result.bytes_uploaded)}"
-        rows.append([
-            result.host, result.release or "-", result.previous or "-", uploaded, str(result.files_deleted),
-            how, f"{_seconds(result):.1f}",
-        ])  # fmt: skip
+    cells = [_cells(result) for result in outcome.hosts]
+    columns = [name for name in COLUMNS if any(row.get(name) for row in cells)]
+    if len({result.release for result in outcome.hosts}) == 1:  # the last line has it
+        columns.remove("live now")
     screen.blank()
-    screen.table(("host", "live now", "before", "uploaded", "deleted", "how", "seconds"), rows)
-    for result in outcome.hosts:
-        phases = " · ".join(f"{name} {seconds:.2f}" for name, seconds in result.phases.items())
-        again = f" · {count(result.reconnects, 'reconnection')}" if result.reconnects else ""
-        screen.say((f"{result.host}: {phases}{again}", "dim"))
+    screen.table(columns, [[row.get(name) or "-" for name in columns] for row in cells], right=NUMBERS)
+    ways = alike((_way(result), result.host) for result in outcome.hosts if result.transfer)
+    for way, names in ways.items():
+        screen.say((way if len(ways) == 1 else f"{hosts_named(names)}: {way}", "dim"))
     _say_live(screen, outcome.hosts)
+
+
+COLUMNS = ("host", "live now", "before", "uploaded", "deleted", "reconnections", "seconds")
+NUMBERS = ("uploaded", "deleted", "reconnections", "seconds")
+
+
+def _cells(result: HostResult) -> dict[str, str]:
+    """What stands in which column; nothing was uploaded by a rollback."""
+    cells = {
+        "host": result.host,
+        "live now": result.release or "",
+        "before": result.previous or "",
+        "reconnections": str(result.reconnects or ""),
+        "seconds": f"{_seconds(result):.1f}",
+    }
+    if result.transfer:
+        cells["uploaded"] = f"{count(result.files_uploaded, 'file')}, {size(result.bytes_uploaded)}"
+        cells["deleted"] = str(result.files_deleted)
+    return cells
+
+
+def _way(result: HostResult) -> str:
+    words = (f"strategy: {result.strategy}", f"transfer: {result.transfer}", f"copy: {result.copy}")
+    return " · ".join(word for word in words if not word.endswith(": "))
 
 
 def _say_live(screen: Screen, results: Sequence[HostResult]) -> None:
@@ -150,87 +176,3 @@ def _say_live(screen: Screen, results: Sequence[HostResult]) -> None:
 
 def _seconds(result: HostResult) -> float:
     return sum(result.phases.values())
-
-
-def show_plan(outcome: Outcome) -> None:
-    """What a deployment would do, path by path."""
-    screen = Screen()
-    for result in outcome.hosts:
-        plan = result.plan
-        if plan is None:
-            continue
-        screen.blank()
-        screen.say((result.host, "bold"))
-        for mark, style, entries in (
-            ("+", "green", plan.added),
-            ("~", "yellow", plan.changed),
-            ("-", "red", plan.deleted),
-        ):
-            for entry in entries:
-                screen.say((f"{mark} {entry.path}", style), indent=2)
-        screen.say(
-            f"{len(plan.added)} to add, {len(plan.changed)} to change, {len(plan.deleted)} to delete, "
-            f"{size(plan.size)} to upload; nothing was changed",
-            indent=2,
-        )
-
-
-def show_rollback_plan(outcome: Outcome) -> None:
-    """Which release would be live."""
-    screen = Screen()
-    for result in outcome.hosts:
-        if result.release:
-            screen.say(f"{result.host}: {result.previous} → {result.release}; nothing was changed")
-
-
-def show_sync(outcome: Outcome) -> None:
-    """What was uploaded, and any drift."""
-    screen = Screen()
-    for result in outcome.hosts:
-        if result.drift is not None:
-            counts = ", ".join(f"{len(paths)} {name}" for name, paths in result.drift.items())
-            screen.blank()
-            screen.say(f"{result.host}: {counts}")
-            for name, paths in result.drift.items():
-                for path in paths:
-                    screen.say(f"{name:<8} {path}", indent=2)
-        if result.transfer:
-            uploaded = f"{count(result.files_uploaded, 'file')} uploaded ({size(result.bytes_uploaded)})"
-            screen.say(f"{result.host}: {uploaded}, {result.files_deleted} deleted")
-
-
-def show_releases(listings: list[Listing]) -> None:
-    """A table for each host."""
-    screen = Screen()
-    for listing in listings:
-        if listing.error:
-            continue
-        screen.blank()
-        screen.say((listing.host, "bold"))
-        if not listing.releases:
-            current = f"; current is {listing.current}, not ours" if listing.current else ""
-            screen.say(f"no releases{current}", indent=2)
-            continue
-        rows: list[list[Piece]] = []
-        for record in listing.releases:
-            revision = record.revision if record.revision.startswith("tree-") else record.revision[:12]
-            state = f"{record.state}, passed over" if record.left else record.state
-            rows.append([
-                "→" if record.id == listing.current else "", record.id, state, revision,
-                record.created, record.deployed_by, size(record.bytes),
-            ])  # fmt: skip
-        screen.table(("", "release", "state", "revision", "created", "by", "size"), rows)
-
-
-def show_locks(holdings: list[Holding]) -> None:
-    """A line a host."""
-    screen = Screen()
-    for holding in holdings:
-        if holding.error:
-            continue
-        if not holding.held:
-            text = "not locked"
-        else:
-            text = f"locked by {holding.owner or 'an unknown owner'}"
-            text += "; the lock is broken now" if holding.broken else "; --force breaks it"
-        screen.say(f"{holding.host}: {text}")

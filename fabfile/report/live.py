@@ -66,11 +66,11 @@ class Live:
     def _say(self, event: StepFailed | Note) -> None:
         if isinstance(event, StepFailed):
             self.view.ended(event.host)
-            self.screen.say((f"{event.host}  ✗ {event.step}  ", "red"), event.what)
+            self.screen.beside((f"{event.host}  ✗ {event.step}  ", "red"), text=event.what)
         elif (event.host, event.text) not in self.noted:  # the same thing, told at each command
             self.noted.add((event.host, event.text))
             mark, style = ("!", "yellow") if event.level == "warn" else ("·", "dim")
-            self.screen.say((f"{event.host}  {mark} ", style), event.text)
+            self.screen.beside((f"{event.host}  {mark} ", style), text=" ".join(event.text.split("\n")))
 
     def _watch(self) -> None:
         while not self.ended.wait(min(1.0, PLAIN_EVERY / 2)):
@@ -113,7 +113,7 @@ class _Lines:
 
     def finished(self, event: StepFinished) -> None:
         self.ended(event.host)
-        self.screen.say(_finished(event))
+        _show_finished(self.screen, event)
 
     def tick(self, now: float) -> None:
         """Say what goes on where nothing was said for a while: CI ends what is silent."""
@@ -190,14 +190,18 @@ class _Bars:
         """The bar stays until the next step."""
 
     def finished(self, event: StepFinished) -> None:
-        self.screen.say(_finished(event))
+        _show_finished(self.screen, event)
 
     def tick(self, now: float) -> None:
         """The bar moves anyway."""
 
 
-def _finished(event: StepFinished) -> str:
-    return f"{event.host}  ✓ {event.step:<13} {event.seconds:7.2f} s  {event.detail}".rstrip()
+def _show_finished(screen: Screen, event: StepFinished) -> None:
+    took = f"{event.host}  ✓ {event.step:<13} {event.seconds:7.2f} s"
+    if event.detail:
+        screen.beside(f"{took}  ", text=event.detail)
+    else:
+        screen.say(took)
 
 
 def _share(event: Progress) -> str:

@@ -6,6 +6,7 @@ interpret.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 Piece = str | tuple[str, str]  # a text, or one with a style of Rich's ("bold red")
 WIDE = 200  # columns where there is no terminal
-NARROW = 24  # columns that a flexible column wants at least
+NARROW = 24  # columns that a flexible column, or wrapped text, wants at least
+HANG = 4  # columns by which text is set in that has no room beside its label
 
 
 class Screen:
@@ -38,21 +40,29 @@ class Screen:
 
     def say(self, *pieces: Piece, indent: int = 0, whole: bool = False) -> None:
         """A line: wrapped between words on a terminal, what follows by `indent`; whole: not at all."""
-        from rich.padding import Padding
-
         text = _assembled(pieces)
-        if indent and self.is_terminal and not whole:
-            self._print(Padding(text, (0, 0, 0, indent), expand=False), text.plain)
-        else:
+        if whole or not self.is_terminal:
             text.pad_left(indent)
-            self._print(text, text.plain, soft_wrap=whole or not self.is_terminal)
+            self._print(text, text.plain, soft_wrap=True)
+        else:
+            self._hang(_assembled([" " * indent]), text)
+
+    def beside(self, *before: Piece, text: Piece) -> None:
+        """A line whose text stays in its column where it has to be wrapped: `before` is a host and a step."""
+        if self.is_terminal:
+            self._hang(_assembled(before), _assembled([text]))
+        else:
+            self.say(*before, text)
 
     def output(self, before: str, line: str) -> None:
         """A line that a hook printed, in its own colours."""
         from rich.text import Text
 
-        said = Text.from_ansi(clean(line, colours=True))
-        self._print(Text.assemble((clean(before), "dim"), said), said.plain, soft_wrap=not self.is_terminal)
+        said, begin = Text.from_ansi(clean(line, colours=True)), Text(clean(before), "dim")
+        if self.is_terminal:
+            self._hang(begin, said, again=True)
+        else:
+            self._print(Text.assemble(begin, said), said.plain, soft_wrap=True)
 
     def labelled(
         self,
@@ -64,24 +74,31 @@ class Screen:
         commands: bool = False,
     ) -> None:
         """A text of several lines behind a label, staying in its column. commands: all but the first line are
-        to be copied, so they are not wrapped; nor is a line with a word that has no room.
+        to be copied, so they are not wrapped.
         """
-        lines = repeated(clean(text, lines=True).split("\n"))
-        for number, line in enumerate(lines):
-            begin = f"{' ' * indent}{label if number == 0 else '':<{width}}"
-            room = self.console.width - len(begin)
-            longest = max(map(len, line.split()), default=0)
-            if not self.is_terminal or (commands and number) or longest > room:
-                self.say(begin, (line, style), whole=True)
-                continue
-            from rich.table import Table
-            from rich.text import Text
+        from rich.text import Text
 
-            grid = Table.grid()
-            grid.add_column(width=len(begin), no_wrap=True)
-            grid.add_column(overflow="fold")
-            grid.add_row(Text(begin, "dim"), Text(line, style))
-            self._print(grid, begin + line)
+        for number, line in enumerate(repeated(clean(text, lines=True).split("\n"))):
+            begin = f"{' ' * indent}{label if number == 0 else '':<{width}}"
+            if not self.is_terminal or (commands and number):
+                self.say((begin, "dim"), (line, style), whole=True)
+            else:
+                self._hang(Text(begin, "dim"), Text(line, style))
+
+    def _hang(self, before: Text, text: Text, *, again: bool = False) -> None:
+        """Wrap `text` between words into the column behind `before`; a word that has no room stays whole.
+        again: each line begins with `before`.
+        """
+        from rich.text import Text
+
+        column = before.cell_len
+        if self.console.width - column < NARROW:  # a long name: the text goes on below it
+            column = HANG
+        margin = before if again else Text(" " * column)
+        room = (self.console.width - before.cell_len, max(NARROW, self.console.width - column))
+        for number, line in enumerate(text.divide(_breaks(text.plain, *room))):
+            line.rstrip()
+            self._print(Text.assemble(margin if number else before, line), line.plain, soft_wrap=True)
 
     def table(
         self,
@@ -134,6 +151,24 @@ class Screen:
                 self.console.print(what, soft_wrap=soft_wrap)
         except Exception:  # noqa: BLE001
             self.out.write(f"{plain}\n")
+
+
+def _breaks(text: str, first: int, others: int) -> list[int]:
+    """Where to break a text between words: columns that the first line has, and the others. A word that is
+    longer has a line of its own.
+    """
+    from rich.cells import cell_len
+
+    breaks: list[int] = []
+    used, room = 0, first
+    for word in re.finditer(r"\s*\S+", text):
+        if used + cell_len(word.group()) > room and (used or room < others):
+            at = word.end() - len(word.group().lstrip())
+            breaks.append(at)
+            used, room = cell_len(text[at : word.end()]), others
+        else:
+            used += cell_len(word.group())
+    return breaks
 
 
 def _assembled(pieces: Sequence[Piece]) -> Text:

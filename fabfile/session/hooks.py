@@ -9,6 +9,8 @@ from ..remote.host import Host
 from ..remote.jobs import Jobs
 from ..remote.shell import quote
 
+NO_ANSWER = "000"  # curl's %{http_code} where it had none: what it says besides tells why
+
 Tell = Callable[[str], None]
 
 
@@ -79,7 +81,8 @@ exit 1
         script, what="The health check", timeout=2 * timeout + 30, check=False, secret=True
     )
     if result.status:
-        said = result.text.strip() or "no answer"
+        lines = [line for line in result.text.strip().splitlines() if line != NO_ANSWER]
+        said = "\n".join(lines) or "no answer"
         raise HealthCheckFailed(
             f"{url} is not healthy on {host.name}.",
             f"expected status {expected} within {timeout} s, last: {said}",

@@ -113,7 +113,7 @@ class Lock:
 
     def take(self, also: Script) -> tuple[Owner | None, Result]:
         """Take it, and run `also` right behind, in the same round trip: whom it was taken from, if its last
-        owner had not given it back, and what `also` left.
+        owner had ended without releasing it, and what `also` left.
 
         Raises Locked with the owner's name, HostNotReady where deploy_to can't be written. That `also`
         failed is for the caller to see: the lock is ours then.
@@ -149,7 +149,7 @@ class Lock:
             raise HostNotReady(
                 f"{self.layout.deploy_to} can't be written to on {self.host.name}.",
                 error.why,
-                f"Make it writable for {user}: mkdir -p {root} && chown {user} {root}",
+                f"Make it writable for {user}, as root on the host:\nmkdir -p {root} && chown {user} {root}",
             )
         return *self._understood(taken.text), left
 
@@ -243,7 +243,7 @@ def locked(host: str, owner: Owner | None) -> Locked:
     """The error for a lock held by somebody else."""
     return Locked(
         f"{host} is locked by another deployment.",
-        f"held by {owner}" if owner else "it was taken a moment ago; its owner has not signed it yet",
+        f"held by {owner}" if owner else "held by an unknown owner, who has taken it a moment ago",
         f"Wait for it to end. One that was killed holds it for {LEASE} s, or as long as its jobs run; "
         "`fab unlock --force` breaks the lock at once.",
     )

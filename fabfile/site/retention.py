@@ -24,7 +24,7 @@ def removing(layout: Layout, record: Record) -> Script:
 
 
 def why_not(host: Host, layout: Layout, record: Record, said: Result) -> str:
-    """Why a release could not be removed whole."""
+    """Why a release could not be removed completely."""
     return _whose(host, quote(layout.release(record.id))) or failed("Removing", said).why
 
 

@@ -1,4 +1,4 @@
-"""What the host says about its deployments: the truth, read in one command."""
+"""What stands on the host about its deployments: all state is kept there, and read in one command."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class State:
         raise HostNotReady(
             f"{layout.current} is a real {what}, not a symlink.",
             "Switchover replaces one symlink; it does not remove what somebody else put there.",
-            f"Move it away on the host: mv {quote(layout.current)} {quote(kept)} "
-            "(the site is down until the next deployment), or choose another deploy_to.",
+            "Choose another deploy_to, or move it away on the host; the site is down from then on until the "
+            f"next deployment:\nmv {quote(layout.current)} {quote(kept)}",
         )
 
 
@@ -98,7 +98,7 @@ def not_ours(path: str, why: str) -> HostNotReady:
     return HostNotReady(
         f"{path} can't be trusted with what deployments rely on.",
         why,
-        f"See what it is on the host: ls -ld {quote(path)}. Remove it, or give it back to this account.",
+        f"See on the host what it is, then remove it or make it this account's:\nls -ld {quote(path)}",
     )
 
 

@@ -90,7 +90,7 @@ def test_a_tidying_that_fails_after_the_switch_is_told(project: Project) -> None
     listener = Listener()
     outcome = project.deploy(listener=listener)
     assert outcome.exit_code == 0, outcome.error
-    assert told(listener, "not all is tidied"), listener.notes
+    assert told(listener, "cleaning up failed"), listener.notes
     assert (project.current / "index.html").read_text() == "two\n"
 
 

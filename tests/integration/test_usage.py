@@ -67,7 +67,7 @@ def test_a_revision_of_a_folder(project: Project) -> None:
         for args in (("deploy",), ("deploy", "--plan")):
             done = project.fab(*args, "--ref", "v1", "--json", code=2)
             refused(done)
-            assert "source.ref: found next to path" in done.json["error"]["why"]
+            assert "--ref v1 is a revision" in done.json["error"]["what"]
             done = project.fab(*args, "--source", "build", "--ref", "v1", "--json", code=2)
             refused(done)
             assert "ref" in done.json["error"]["what"] + done.json["error"]["why"]

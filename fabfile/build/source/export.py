@@ -121,8 +121,8 @@ class _Export:
             raise SourceError(
                 "The content of submodules can't be had.",
                 "\n".join(problems[:SHOWN]),
-                "Run `git submodule update --init --recursive` in a local repository, make its address "
-                "reachable from here, or list the paths under `exclude`.",
+                "List the paths under `exclude`, make their addresses reachable from here, or run this in "
+                "the local repository that is deployed:\ngit submodule update --init --recursive",
             )
 
     def _unpack(

@@ -103,7 +103,7 @@ class Source:
                 ) from error
 
     def _open(self, entry: Entry) -> int:
-        """The file of an entry, open: the one that was scanned, else one with the very same content.
+        """The file of an entry, open: the one that was scanned, else one with the same content.
 
         A folder above it may be another by now, or a link. Raises SourceError.
         """

@@ -36,7 +36,7 @@ class CacheStrategy:
         raise HostNotReady(
             f"{view.layout.cache} is a {view.state.cache_kind}, not a directory.",
             "Switchover writes and deletes in it, and it can't know whose folder a link leads to.",
-            f"See what it is: ls -ld {cache}. Then remove it: rm {cache}",
+            f"See on the host what it is, then remove it:\nls -ld {cache}\nrm {cache}",
         )
 
     def known(self, view: HostView, order: Order, *, afresh: bool = False) -> RemoteContents:
@@ -67,7 +67,8 @@ class CacheStrategy:
             return unfit
         if error.reason == DENIED:
             error.hint = (
-                "See with `ls -l` whether this account can read it; `--from-scratch` makes the cache anew."
+                "See on the host whether this account may read the cache and write to releases/ (ls -ld). "
+                "`--from-scratch` rebuilds the cache."
             )
         return error
 
