@@ -18,6 +18,7 @@ from typing import Any
 
 import fabric
 
+from .. import interruption
 from ..background import background
 from ..errors import SwitchoverError
 from ..events import Listener, StepFailed, StepStarted, silent
@@ -28,7 +29,7 @@ from ..remote.host import Host
 from ..remote.sftp_session import NotSftp
 from ..settings import Settings
 from ..settings.model import Reconnect
-from .examination import WHOLE, Examination, OutOfTime, Probe, Unanswered, quiet
+from .examination import TIDY_WITHIN, WHOLE, Examination, OutOfTime, Probe, Unanswered, quiet
 from .finding import CATALOGUE, Diagnosis, Finding, Login
 from .probes import PROBES, network
 from .rules import network as rules_network
@@ -40,7 +41,8 @@ __all__ = ["CATALOGUE", "Diagnosis", "Finding", "diagnose", "differences"]
 
 # A deployment is patient with a lost connection and a long command; a diagnosis wants to know of them.
 BRISK: dict[str, Any] = {"reconnect": Reconnect(1, 15), "command_timeout": 30}
-GRACE = 6.0  # seconds beyond that, in which a probe that is under way may end
+DEEP_BESIDES = 11.0  # seconds for all else, where idle connections are watched
+GRACE = 4.0  # seconds beyond that, in which a probe that is under way may end
 NO_DEPLOY_TO = "no deploy_to is given"
 BY_CHOICE = (NO_DEPLOY_TO, "ssh.sftp is off")  # why an ability is missing that nobody has asked for
 AFTERWARDS = (
@@ -69,12 +71,20 @@ def diagnose(
         runs = [_Run(host, settings, deep or 0.0, only) for host in hosts]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             futures = [pool.submit(run.watched) for run in runs]
+            interruption.current.at_work(lambda: _stop(runs))
             try:
                 wait(futures)
-            except KeyboardInterrupt:
-                for run in runs:
-                    run.stop.set()
+            except KeyboardInterrupt:  # in a script that has not taken signals
+                _stop(runs)
+            finally:
+                wait(futures)
+                interruption.current.over()
         return [future.result() for future in futures]
+
+
+def _stop(runs: Sequence[_Run]) -> None:
+    for run in runs:
+        run.stop.set()
 
 
 class _Run:
@@ -99,12 +109,14 @@ class _Run:
 
     def watched(self) -> Diagnosis:
         """Examine, and wait no longer than that may take."""
-        self.e.until = time.monotonic() + WHOLE + self.deep
+        self.e.until = time.monotonic() + max(WHOLE, self.deep + DEEP_BESIDES)
         work = background(self._examine)
         while not work.done() and not self.stop.wait(0.05) and time.monotonic() < self.e.until + GRACE:
             pass
-        if not work.done():
-            self.e.host.connection.interrupted.set()
+        if self.stop.is_set():  # its probe ends at its next step; what it has made on the host is removed
+            self.e.until = time.monotonic()
+            wait([work], TIDY_WITHIN)
+        self.e.host.connection.interrupted.set()
         why = "the diagnosis was interrupted" if self.stop.is_set() else "the time for a diagnosis was over"
         for probe in PROBES:
             for id in set(probe.covers) - set(self.e.findings):

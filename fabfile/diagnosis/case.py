@@ -109,11 +109,11 @@ class Case:
         """The connection died under a probe; again: for the second time in the same one."""
         self.losses.append(Loss(stage, round(time.monotonic() - self.since, 1), cause))
         lost = self.losses
-        if not again and len(lost) < LOSSES_LIMIT:
-            return
-        self.fail(
-            "link-cut",
-            f"Deployments break off: the connection was lost {count(len(lost), 'time')}.",
+        often = again or len(lost) >= LOSSES_LIMIT
+        self.judge(
+            "fail" if often else "warn", "link-cut",
+            f"{'Deployments break off' if often else 'Deployments may break off'}: the connection was lost "
+            f"{count(len(lost), 'time')} while it was looked at.",
             "; ".join(f"{loss.lived:g} s after the login, at {loss.stage}: {loss.cause}" for loss in lost),
             "Something between here and the host ends connections (a firewall that inspects, a load "
             "balancer, a proxy with a limit), or the host does. Try from another network; if it is the "

@@ -201,7 +201,10 @@ class Examination(Case):
         self.until = time.monotonic() + TIDY_WITHIN
         self.close_sftp()
         with contextlib.suppress(SwitchoverError, *LINK_ERRORS):
-            if self.place and self.connection.alive:
+            if self.place and not self.connection.alive:
+                self.connection.connect_timeout = TIDY_WITHIN
+                self.connection.open()
+            if self.place:
                 root = self.layout.deploy_to if self.layout else "/nowhere"
                 # What a script that was cut has left lies beside, or one level or two below.
                 left = " ".join(

@@ -16,6 +16,7 @@ NEXT = {
     "limits": "Send something large by hand: `head -c 1000000 /dev/zero | ssh HOST 'wc -c'`, from here and "
     "from another network.",
 }
+UNTOLD = "Whether deployments work can't be told"
 ELSEWHERE = "Run it again; if it stays so, from another network and with --deep, which watches connections."
 
 
@@ -30,7 +31,7 @@ def settle(case: Case, login: str) -> None:
     failed = any(finding.status == "fail" for finding in case.findings.values())
     missing = unseen(case)
     if "unexplained" not in case.findings and missing and not failed:
-        case.fail("unexplained", "Whether deployments work can't be told: not all that they need was seen.")
+        case.fail("unexplained", f"{UNTOLD}: not all that they need was seen.")
     known = case.findings.get("unexplained")
     if known is None or not known.bad:
         if known is None:

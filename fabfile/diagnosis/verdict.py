@@ -70,6 +70,8 @@ def _sentence(roots: tuple[Root, ...], findings: Mapping[str, Finding], facts: M
     if not roots:
         where = f" {facts['server']}" if "server" in facts else ""
         return f"Everything a deployment needs works: {looked_at} checks against{where or ' the host'}."
+    if all(root.finding.id == "unexplained" for root in roots):
+        return roots[0].finding.what
     others = len(roots) - 1
     more = f" (and {others} more)" if others else ""
     if any(finding.status == "fail" for finding in findings.values()):

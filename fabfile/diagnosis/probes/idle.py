@@ -31,6 +31,7 @@ from ..examination import ANSWER_WITHIN, Examination
 from ..finding import Fix, IdleLife
 
 BEAT = 5.0  # seconds between keepalives that hold a connection through nearly anything
+KINDS, SHORTEST = 8, 2.0  # connections at most; seconds that show anything
 SPACED = 0.25  # seconds between logins, so as not to be taken for an attack
 HEARS_WITHIN = 5.0  # seconds for the answer that proves a connection alive
 OK, CLOSED, RESET, SILENCE, CHANNEL = "ok", "closed", "reset", "silence", "channel-closed"
@@ -58,8 +59,12 @@ class Life:
     end: str
 
 
-def endurance(e: Examination) -> None:
+def endurance(e: Examination) -> str:
     """Leave one of each kind alone for e.deep seconds, and see what becomes of them."""
+    asked = e.deep
+    e.deep = min(asked, e.until - time.monotonic() - KINDS * SPACED - 1)
+    if e.deep < SHORTEST:
+        return "no time was left to watch idle connections"
     beat = max(0.5, min(BEAT, e.settings.ssh.keepalive.interval, e.deep / 6))
     kinds = _kinds(e, beat)
     with ThreadPoolExecutor(len(kinds)) as pool:
@@ -68,6 +73,9 @@ def endurance(e: Examination) -> None:
         lives = [life for future in futures if (life := future.result()).end]
     e.idle = [IdleLife(life.kind.name, round(life.lived, 1), life.end) for life in lives]
     _judge(e, lives, beat)
+    if not lives:
+        return "no further connection could be made to be watched"
+    return "" if e.deep == asked else f"they were watched for {e.deep:.0f} s only, for want of time"
 
 
 def _kinds(e: Examination, beat: float) -> list[Kind]:
@@ -146,9 +154,10 @@ def _leave_alone(
         if end != OK:
             lived = step if kind.ladder or end in (SILENCE, RESET) else time.monotonic() - started
             return lived, end
-        if time.monotonic() - started >= wait or not kind.ladder:
+        left = wait - (time.monotonic() - started)
+        if left <= 0 or not kind.ladder:
             return time.monotonic() - started, OK
-        step *= 2
+        step = min(2 * step, left)
 
 
 def _idle(connection: Connection, inside: Any, seconds: float, interrupted: threading.Event) -> str:

@@ -143,12 +143,20 @@ def umask(case: Case, user: str, look: Callable[[], Startup]) -> None:
 
 def startup(case: Case, user: str, took: float, look: Callable[[], Startup]) -> None:
     """Start-up files that let commands through, and yet do harm. took: seconds of a command."""
-    missing = case.said.get("path") != case.said.get(
-        "path_used"
-    )  # ours, where the account's lacks what we need
+    # path_used is ours, where the account's own lacks what we need; without the umask neither was told.
+    missing = bool(case.said.get("umask")) and case.said.get("path") != case.said.get("path_used")
     slow = took - 2 * case.round_trip > SLOW_START
     if not missing and not slow:
         case.ok("shell-startup", seconds=round(took, 2))
+        return
+    if slow and "forced" in case.said:
+        case.warn(
+            "shell-forced", f"Each command takes {took:.0f} s: a forced command takes its time before it.",
+            f"a command took {took:.1f} s; SSH_ORIGINAL_COMMAND is set",
+            "A deployment has some ten commands. Have the forced command (ForceCommand, command=\"…\") start "
+            "ours at once.",
+            Fix("sshd_config", "ForceCommand none"), seconds=round(took, 2),
+        )  # fmt: skip
         return
     seen = look().find(*(["waits"] if slow else ["sets PATH"]))
     what = f"Each command takes {took:.0f} s" if slow else "Hooks find no programs"
