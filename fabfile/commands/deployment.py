@@ -212,7 +212,7 @@ class Deployment:
         live = self.session.state.live
         doomed = records.to_remove(known, self.settings.keep_releases, self.record.id, live)
         scripts = [
-            Script("Writing the records", records.write(self.layout, self.record, *changed), needed=False),
+            self.live.writing(self.record, *changed),
             *(retention.removing(self.layout, record) for record in doomed),
         ]
         wrote, *removed = self.session.close(scripts, "retain" if doomed else "unlock")

@@ -16,7 +16,7 @@ from dataclasses import replace
 from ..build.observe import observe
 from ..errors import NoSuchRelease, VerificationFailed
 from ..events import shorten_list
-from ..remote.shell import Script, failed, quote
+from ..remote.shell import failed, quote
 from ..session.going_live import GoingLive, require_tools
 from ..session.services import Services, Tree
 from ..session.session import HostSession, HostView
@@ -121,7 +121,7 @@ cd {quote(self.layout.release(self.record.id))} || exit 1
         # It is the same release where the host went back by itself a moment ago.
         if before and before.id != self.record.id and before.state in records.NOT_LIVE_ANY_MORE:
             changed.append(before.become(records.NOT_LIVE_ANY_MORE[before.state]))
-        written = Script("Writing the records", records.write(self.layout, *changed), needed=False)
+        written = self.live.writing(*changed)
         (wrote,) = self.session.close([written], "unlock")
         if wrote.status != 0:
             raise failed(written.what, wrote)

@@ -91,11 +91,15 @@ class Jobs:
         digest = hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         return f"{self.folder}.{name}-{digest}-{self.attempt}"
 
-    def start(self, name: str, script: str, what: str) -> None:
-        """Start a job and leave it to itself; it ends by its own, or with end()."""
+    def start(self, name: str, script: str, what: str, *, for_hooks: bool = False) -> None:
+        """Start a job and leave it to itself; it ends by its own, or with end().
+
+        for_hooks: it will run hooks: their environment lies beside it as `account`, and nothing of it stands
+        in an argument list.
+        """
         place = self.place(name, script)
-        starting = _starting(place, self.guard, FOR_EVER, self.guard + script)
-        self.shell.run(f"{starting}exit 0", what=what)
+        starting = _starting(place, self.guard, FOR_EVER, self.guard + script, "account" if for_hooks else "")
+        self.shell.run(f"{starting}exit 0", what=what, secret=for_hooks)
 
     def settle(self) -> None:
         """Wait for jobs of an interrupted command that still run; forget those that did not end well."""
@@ -166,7 +170,7 @@ def run(
         if on_block:
             on_block(block)
 
-    start = _starting(folder, guard, limit, script, own_environment)
+    start = _starting(folder, guard, limit, script, "environment" if own_environment else "")
     mark = secrets.token_hex(8)
 
     def attach() -> Result:
@@ -218,18 +222,20 @@ def _judge(result: Result, log: bytes, mark: str, what: str, limit: float, check
     return ended
 
 
-def _starting(folder: str, guard: str, limit: float, script: str, own_environment: bool = False) -> str:
+def _starting(folder: str, guard: str, limit: float, script: str, environment: str = "") -> str:
     """Claims and starts the job, unless that was done before. Its script goes in a here-document: as a word
     it could become an argument, which every account of the host sees.
+
+    environment: the file for the account's own; a job with a file of the name `environment` runs in it.
     """
     end = f"end-{secrets.token_hex(8)}"  # what no script can hold, since nobody knew it
     runner = _scripts.functions("run_job")
-    environment = f"take_environment <<{end}\numask $account\n{end}" if own_environment else ":"
+    keep = f"take_environment {environment} <<{end}\numask $account\n{end}" if environment else ":"
     return f"""{_scripts("start_job", job=folder, limit=int(limit), runner=runner, end=end)}
 if unstarted; then
 {guard or ":"}
 make_place
-{environment}
+{keep}
 take_script <<'{end}'
 {script}
 {end}

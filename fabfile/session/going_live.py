@@ -7,6 +7,8 @@ import posixpath
 from ..errors import HealthCheckFailed, HostNotReady, LockLost
 from ..remote.shell import Script
 from ..results import UNKNOWN, HostResult, ServedAgain
+from ..site import records, went_back
+from ..site.records import Record
 from ..site.state import State
 from . import deadman, switch
 from .services import Services, tree_before
@@ -29,7 +31,8 @@ def require_tools(view: HostView, *, health: bool) -> None:
 class GoingLive:
     """The live link of one host: moved to a release, and put back.
 
-    tried: from here on the link may be either. switched: the release was seen to be live.
+    tried: from here on the link may be either. switched: the release was seen to be live. went_back: the host
+    has put the link back by itself.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class GoingLive:
         self.services = services
         self.release = release
         self.tried = self.switched = switched
+        self.went_back = False
 
     def switch(self, *first: Script, when_left_alone: str = ":") -> None:
         """Make the release live. first: what goes before it, in the same round trip. when_left_alone:
@@ -94,8 +98,8 @@ class GoingLive:
             if was_ours or self.switched:
                 session.result.again = ServedAgain()
             tell(f"{session.state.shown} is live again")
-        alone = self.switched and not was_ours and session.settings.confirm is not None
-        return self.silence if alone else ""
+        self.went_back = self.switched and not was_ours and session.settings.confirm is not None
+        return self.silence if self.went_back else ""
 
     def serve_again(self) -> None:
         """Have the services take up what is live again, where the link was put back."""
@@ -108,22 +112,37 @@ class GoingLive:
                 "nothing is live now; services were not told, and may go on with what they have loaded",
             )
             return
-        self.services.serve_again(tree, again)
+        self.services.serve_again(tree, again, self._done_by_the_host)
+
+    def writing(self, *changed: Record) -> Script:
+        """What writes the last records of a command that has ended well. It may fail."""
+        layout, script = self.session.layout, records.write(self.session.layout, *changed)
+        if self.session.state.went_back:
+            script = f"{went_back.forgetting(layout)}; {script}"
+        return Script("Writing the records", script, needed=False)
 
     def _arm(self, when_left_alone: str) -> None:
         session, confirm = self.session, self.session.settings.confirm
         if confirm is None:
             return
-        deadman.arm(
-            session.host,
-            session.jobs,
-            session.layout,
+        before, limit = tree_before(session), int(session.settings.ssh.command_timeout)
+        hooks = self.services.after_switch_again(before) if before else []
+        timer = deadman.Timer(
             self.release,
             session.state.target,
             session.lock.owner_file,
             confirm.within,
             when_left_alone,
+            hooks,
+            limit,
         )
+        deadman.arm(session.host, session.jobs, session.layout, timer)
+
+    def _done_by_the_host(self) -> bool:
+        """Whether the dead man's switch has run the hooks in what is live again, to their good end."""
+        session = self.session
+        done = deadman.outcome(session.host, session.jobs, session.layout) if self.went_back else None
+        return done is not None and done.left == self.release and done.hooks == went_back.OK
 
     def _leave_to_others(self, seen: str | None, was_ours: bool) -> None:
         """The lock is somebody else's: what is live is theirs to decide."""

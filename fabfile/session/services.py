@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -73,13 +73,20 @@ class Services:
             hooks.check_health(self.session.host, health.url, health.expect_status, int(health.timeout))
         return True
 
-    def serve_again(self, tree: Tree, again: ServedAgain) -> None:
+    def after_switch_again(self, tree: Tree) -> list[str]:
+        """The scripts that have the services take up `tree` once it is live again."""
+        commands, environment = self.session.settings.hooks.after_switch, self._environment(tree, BACK)
+        return [hooks.script(command, tree.folder, environment) for command in commands]
+
+    def serve_again(self, tree: Tree, again: ServedAgain, done: Callable[[], bool]) -> None:
         """Have the services take up `tree`, which is live again, and see whether it is healthy. What comes of
         it is told, and written to `again`: it is no reason to stop going back.
+
+        done: whether the host has run the hooks by itself.
         """
         try:
             with self.cut_short(SERVED_WITHIN):
-                self._after_switch_again(tree, again)
+                self._after_switch_again(tree, again, done)
                 if self.check_health("health again"):
                     again.health = "ok"
         except HookFailed as error:
@@ -109,14 +116,15 @@ class Services:
         finally:
             connection.interrupted = kept
 
-    def _after_switch_again(self, tree: Tree, again: ServedAgain) -> None:
+    def _after_switch_again(self, tree: Tree, again: ServedAgain, done: Callable[[], bool]) -> None:
         commands, step = self.session.settings.hooks.after_switch, "after_switch again"
         if not commands:
             return
         again.hooks = UNKNOWN
         jobs, called = f"back_{self.session.lock.owner.token[:8]}", f"after_switch (again, in {tree.id})"
-        with self.session.step(step):
-            self._run(step, jobs, commands, tree, BACK, _by_hand(tree), called)
+        if not done():
+            with self.session.step(step):
+                self._run(step, jobs, commands, tree, BACK, _by_hand(tree), called)
         again.hooks = "ok"
 
     def _run(

@@ -18,6 +18,7 @@ from ..remote.shell import LISTING, Result, Script, failed, quote
 from .layout import OWN, RELEASE_ID, Layout
 from .manifest import ENTRIES, Manifest, RemoteContents, unescape
 from .records import LIMIT, Record
+from .went_back import WentBack
 
 _scripts = Scripts(__package__)
 
@@ -39,7 +40,8 @@ class State:
     incoming, jobs: what interrupted commands have left: staging directories, and jobs, running or not.
     own_kind, cache_kind: what .switchover and cache/ are.
     damaged: ids whose records can't be read; these are left alone.
-    odd: what a person should be told. manifests: what is kept about the cache and the live release, unread.
+    odd: what a person should be told. went_back: what a dead man's switch has done, as long as no command has
+    ended well since. manifests: what is kept about the cache and the live release, unread.
     """
 
     layout: Layout
@@ -58,6 +60,7 @@ class State:
     cache_kind: str
     damaged: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
+    went_back: WentBack | None = None
     manifests: dict[str, StoredManifest] = field(default_factory=dict)
 
     @property
@@ -154,6 +157,8 @@ class _State:
         records, damaged = self.records()
         odd = [f"{decimal(count)} entries of {where} are not ours: they are left alone"
                for where, count in self.rows["odd"] if count != "0"]  # fmt: skip
+        went_back = self.went_back()
+        odd += [str(went_back)] if went_back else []
         return State(
             self.layout,
             _one(kind, KINDS),
@@ -171,6 +176,7 @@ class _State:
             _one(self.only("cache")[0], KINDS),
             tuple(damaged),
             tuple(odd),
+            went_back,
             {place: self.kept(place, digest) for place, digest in self.rows["manifest"]},
         )
 
@@ -201,6 +207,12 @@ class _State:
             odd.append(f"the room there is not known: {error.what} {error.why}")
             return None
 
+    def went_back(self) -> WentBack | None:
+        for (line,) in self.rows["back"]:
+            with contextlib.suppress(ValueError):  # somebody else has written there: it blocks nothing
+                return WentBack.loads(line)
+        return None
+
     def kept(self, place: str, digest: str) -> StoredManifest:
         doubtful = paths_in_doubt(path for where, path in self.rows["touched"] if where == place)
         if doubtful is None:
@@ -212,6 +224,7 @@ class _State:
 _WORDS = {
     "root": 1, "own": 1, "cache": 1, "current": 2, "release": 2, "recorded": 1, "record": 2, "odd": 2,
     "incoming": 1, "jobs": 1, "df": 1, "manifest": 2, "touched": 2, "shared": 1,
+    "back": 1,
 }  # fmt: skip
 
 

@@ -18,6 +18,8 @@ ACTIONS = (
     "deploy",
     "deploy",
     "deploy",
+    "deploy",
+    "deploy",
     "scratch",
     "rollback",
     "sync",
@@ -29,6 +31,8 @@ ACTIONS = (
 SHARED: tuple[dict[str, list[str]], ...] = (
     {}, {}, {"dirs": ["up"]}, {"dirs": ["d/up"], "files": [".env"]}, {"dirs": ["in"], "files": ["d/a"]},
 )  # fmt: skip
+
+WEIGHTS = {"cache": 3, "live": 3, "incoming": 2}  # where links do most harm, if any
 
 # A file (content, mode), a link (its target) or a directory (mode).
 Node = tuple[str, str, int]
@@ -196,10 +200,11 @@ def plant(scene: Scene, site: Path, canary: Path, give: Callable[[Path], object]
     rng, planted = scene.rng, []
     aside = site.parent / "aside"
     aside.mkdir(exist_ok=True)
-    for number in range(rng.choice((1, 1, 2, 3, 5))):
+    for number in range(rng.choice((1, 2, 3, 4, 6))):
         there = places(site)
-        kind = rng.choice(sorted(there))
-        path = rng.choice(there[kind])
+        kind = rng.choice([name for name in sorted(there) for _ in range(WEIGHTS.get(name, 1))])
+        folders = [path for path in there[kind] if path.is_dir() and not path.is_symlink()]
+        path = rng.choice(folders if folders and rng.random() < 0.6 else there[kind])
         if rng.random() < 0.2:
             path = path.with_name(rng.choice((*NAMES, "manifest.new", "touched.new", "current.back")))
         if path.is_symlink() and path.name == "current":
@@ -223,12 +228,12 @@ def _leads_to(path: Path, target: str, canary: Path) -> bool:
 
 def _target(rng: random.Random, path: Path, site: Path, canary: Path, chain: Path) -> str:
     inside = rng.choice((canary, canary, canary / "d", canary / "in", canary / "d/in", canary / "a"))
-    how = rng.randrange(8)
-    if how < 3:
+    how = rng.randrange(10)
+    if how < 5:
         return str(inside)
-    if how == 3:
+    if how == 5:
         return os.path.relpath(inside, path.parent.resolve())
-    if how == 4:
+    if how == 6:
         if not os.path.lexists(chain):
             chain.symlink_to(inside)
         return str(chain)

@@ -230,9 +230,15 @@ def guarded(project_on: ProjectOn) -> Iterator[Project]:
     project.write({"index.html": "two\n"})
     barrier = Barrier(project.server.new_dir("barrier-"))
     ssh = {**PATIENT, "reconnect": {"attempts": 100, "window": 60}}
-    project.configure(ssh=ssh, confirm={"within": WITHIN}, hooks={"after_switch": [barrier.hook]})
+    tells = f'echo "$SWITCHOVER_COMMAND $SWITCHOVER_RELEASE" >> {served(project)}'
+    project.configure(ssh=ssh, confirm={"within": WITHIN}, hooks={"after_switch": [barrier.hook, tells]})
     yield project
     barrier.open()
+
+
+def served(project: Project) -> Path:
+    """Where the services write down what they have taken up."""
+    return project.deploy_to.with_name(f"{project.deploy_to.name}.served")
 
 
 def barrier_of(project: Project) -> Barrier:
@@ -242,6 +248,12 @@ def barrier_of(project: Project) -> Barrier:
 
 def goes_back(project: Project, first: str) -> None:
     eventually(lambda: project.live == first, "the host puts the old link back", timeout=40)
+
+
+def said_at(project: Project, words: str) -> str:
+    """What `fab releases` has to say that has these words in it."""
+    said = " ".join(project.fab("releases", "--json").stderr.split())
+    return said[said.index(words) :] if words in said else ""
 
 
 def test_the_client_vanishes_after_the_switch(guarded: Project) -> None:
@@ -257,9 +269,15 @@ def test_the_client_vanishes_after_the_switch(guarded: Project) -> None:
     eventually(lambda: record(guarded, second)["state"] == "bad", "the record says so")
     assert f"for {WITHIN} s after the switch" in record(guarded, second)["note"]
     barrier_of(guarded).open()
+    # The host alone has the services take up what is live again; the next command tells what it did.
+    eventually(served(guarded).exists, "the hooks run in the old one")
+    assert served(guarded).read_text() == f"switch-back {first}\n"
+    told = f"the dead man's switch left {second} on "
+    eventually(lambda: "hooks have run" in said_at(guarded, told), "it is told that they have run")
     # Nothing stands in the way of the next one.
     guarded.configure(ssh=PATIENT)
-    guarded.fab("deploy")
+    assert told in " ".join(guarded.fab("deploy", "--json").stderr.split())
+    assert not said_at(guarded, told)
     assert (guarded.current / "index.html").read_text() == "two\n"
     nothing_is_left(guarded)
 
@@ -283,6 +301,8 @@ def test_the_new_release_takes_sshd_with_it(guarded: Project) -> None:
         guarded.server.start()
         running.finish(3).says("has gone back by itself", "confirm.within")
     assert guarded.live == first and guarded.states() == {first: "live", second: "bad"}
+    # Once: what the host has done by itself, the client does not do again.
+    assert served(guarded).read_text().split("\n").count(f"switch-back {first}") == 1
     assert f"for {WITHIN} s after the switch" in record(guarded, second)["note"]
     nothing_is_left(guarded)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 
 from fabfile.session import deadman
+from fabfile.site import went_back
 from fabfile.site.layout import Layout
+from fabfile.site.went_back import WentBack
 from tests.support.local import local_host
 
 WITHIN = 30
@@ -26,9 +30,15 @@ class Timer:
         self.owner = base / "owner"
         self.clock, self.bin, self.told = base / "clock", base / "bin", base / "told"
         self.folder = str(base / "job")
+        self.place = base / "place"
+        self.place.mkdir()
+        (self.place / "account").write_text("export OF_THE_ACCOUNT=1\n")
         self.bin.mkdir()
-        self._program("sleep", f"read now < {self.clock}; echo $((now + ${{1%%.*}})) > {self.clock}")
-        self._program("date", f"cat {self.clock}")
+        # While hooks run, which know nothing of this clock, a second of it takes a tenth of one.
+        turn = f"read now < {self.clock}; echo $((now + ${{1%%.*}})) > {self.clock}"
+        self._program("sleep", f"[ ! -f hook ] || {shutil.which('sleep')} 0.1; {turn}")
+        as_said = f'exec {shutil.which("date")} -u -d "@$(cat {self.clock})" "$2"'
+        self._program("date", f'[ "$1" = -u ] && {as_said}; cat {self.clock}')
         self.clock.write_text(f"{START}\n")
         self.owner.touch()
         os.utime(self.owner, (START, START))
@@ -56,21 +66,26 @@ class Timer:
         """In place of Jobs.start."""
         self.script = script
 
-    def arm(self, old: str | None) -> None:
+    def arm(self, old: str | None, *hooks: str, limit: int = 50) -> None:
         host: Any = local_host()
         jobs: Any = self
-        then = f"echo went back > {self.told}"
-        deadman.arm(
-            host, jobs, self.layout, NEW, f"releases/{old}" if old else None, str(self.owner), WITHIN, then
-        )
+        record = f"echo went back > {self.told}"
+        target = f"releases/{old}" if old else None
+        timer = deadman.Timer(NEW, target, str(self.owner), WITHIN, record, hooks, limit)
+        deadman.arm(host, jobs, self.layout, timer)
+
+    @property
+    def said(self) -> WentBack:
+        """What it has written down."""
+        return WentBack.loads(Path(went_back.file(self.layout)).read_text().rstrip("\n"))
 
     def run(self) -> int:
         """Until it ends; the seconds that have passed for it."""
-        path = f"{self.bin}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"}
         done = subprocess.run(
-            ["sh", "-c", self.script], env={**os.environ, "PATH": path}, capture_output=True, timeout=60
+            ["sh", "-c", self.script], cwd=self.place, env=environment, capture_output=True, timeout=60
         )
-        assert done.stderr == b"", done.stderr
+        assert done.stderr == b"" or (self.place / "hook").exists(), done.stderr
         return int(self.clock.read_text()) - START
 
 
@@ -134,3 +149,37 @@ def test_a_confirmation_at_the_last_moment_wins(timer: Timer) -> None:
     timer.run()
     assert decision.is_dir()
     assert timer.live == NEW and not timer.told.exists()
+
+
+def test_the_services_take_up_what_is_live_again(timer: Timer) -> None:
+    """Each hook in its order, with the account's environment, and what it prints decides nothing."""
+    seen = timer.place / "seen"
+    first = f"echo one $OF_THE_ACCOUNT >> {seen}; echo ended; printf '%s\\n' \"it's\" >> {seen}"
+    timer.arm(OLD, first, f"echo two >> {seen}")
+    timer.run()
+    assert seen.read_text() == "one 1\nit's\ntwo\n"
+    said = timer.said
+    assert (said.left, said.hooks, said.number) == (NEW, "ok", 2)
+    assert said.time == "2001-09-09T01:47:10Z" and "its after_switch hooks have run" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("hook", "limit"),
+    [("exit 3", 50), ("( odd", 50), ("while :; do :; done", 2)],
+    ids=["fails", "no sh", "hangs"],
+)
+def test_a_hook_that_does_not_end_well(timer: Timer, hook: str, limit: int) -> None:
+    """It is written down, the next one is not run, and the link is back."""
+    timer.arm(OLD, ":", hook, "touch third", limit=limit)
+    timer.run()
+    assert timer.live == OLD and timer.told.exists()
+    assert (timer.said.hooks, timer.said.number) == ("failed", 2)
+    assert not (timer.place / "third").exists()
+    assert "after_switch hook 2 failed" in str(timer.said)
+
+
+def test_without_hooks_it_says_when_it_acted(timer: Timer) -> None:
+    timer.arm(OLD)
+    timer.run()
+    assert timer.said == WentBack(timer.said.time, NEW, "none", 0)
+    assert stat.S_IMODE(Path(went_back.file(timer.layout)).stat().st_mode) == 0o600

@@ -33,7 +33,7 @@ child=$!
 watch=$!
 wait $child; status=$?
 while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
-rm -f script environment
+rm -f script environment account hook
 # On a full disk a job can't say why it failed, nor could we write down that it did, but for the room we kept.
 rm -f room
 why=; [ $status = 0 ] || why=$(head -c 65536 /dev/zero 2>&1 > room)

@@ -9,11 +9,11 @@ make_place() {
   umask 077
   mkdir -p "$job" && chmod 700 "$job" || exit 1
 }
-# On standard input: what sets the account's own environment.
+# On standard input: what sets the account's own environment. $1: the file for it.
 take_environment() {
   # bash says SHELLOPTS and BASHOPTS, and does not take them.
   sed "${BASH_VERSION:+/^export SHELLOPTS=/d; /^export BASHOPTS=/d}" > "$job/script.$end.env" &&
-    mv -f "$job/script.$end.env" "$job/environment" || exit 1
+    mv -f "$job/script.$end.env" "$job/$1" || exit 1
 }
 # On standard input: the job's script. It is there whole before it runs.
 take_script() {
