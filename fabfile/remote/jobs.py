@@ -10,7 +10,7 @@ three prove that it is the job's.
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -28,20 +28,29 @@ _scripts = Scripts(__package__)
 
 
 class Jobs:
-    """The jobs of one command on one host; `folder` is the beginning of their directories' names."""
+    """The jobs of one command on one host; `folder` is the beginning of their directories' names. key: the
+    host's own secret, common to all commands; where there is none nobody else finds the jobs of this one.
+    """
 
     def __init__(
-        self, shell: Shell, folder: str, tell: Callable[[str], None], guard: str = "", attempt: int = 1
+        self,
+        shell: Shell,
+        folder: str,
+        tell: Callable[[str], None],
+        guard: str = "",
+        attempt: int = 1,
+        key: str = "",
     ) -> None:
         self.shell = shell
         self.folder = folder
         self.tell = tell
         self.guard = guard
         self.attempt = attempt
+        self.key = key or secrets.token_hex(16)
 
     def again(self) -> Jobs:
         """For the same work, which has to be done once more."""
-        return Jobs(self.shell, self.folder, self.tell, self.guard, self.attempt + 1)
+        return Jobs(self.shell, self.folder, self.tell, self.guard, self.attempt + 1, self.key)
 
     def run(
         self,
@@ -87,8 +96,11 @@ class Jobs:
         return f"{self.place(name, Batch(parts).script)}/status"
 
     def place(self, name: str, script: str) -> str:
-        """The directory of a job: it is the same only if its script is, and not only its name."""
-        digest = hashlib.sha256(script.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        """The directory of a job: it is the same only if its script is, and not only its name. Every account
+        of the host may see it, so nobody without our key can tell by it whether a script is what they guess.
+        """
+        text = script.encode("utf-8", "surrogateescape")
+        digest = hmac.digest(self.key.encode(), text, "sha256").hex()[:8]
         return f"{self.folder}.{name}-{digest}-{self.attempt}"
 
     def start(self, name: str, script: str, what: str, *, for_hooks: bool = False) -> None:

@@ -107,7 +107,7 @@ class HostSession(HostView):
 
         release: the one that is to be built: jobs of an interrupted deployment of it run to their end.
         """
-        jobs = _jobs(self.host, self.layout, self.lock, release) if release else self.jobs
+        jobs = _jobs(self.host, self.layout, self.lock, release, self.state.key) if release else self.jobs
         session = replace(self, jobs=jobs)
         if not self.state.jobs:
             return session
@@ -167,7 +167,7 @@ def open_session(access: HostAccess, require: Requirement = lambda view: None) -
         tell(f"{host.facts.user} on {host.facts.machine}")
         if access.settings.ssh.sftp == "require" or access.settings.transfer == "sftp":
             host.files.settle()
-    jobs = _jobs(host, access.layout, lock, lock.owner.token)
+    jobs = _jobs(host, access.layout, lock, lock.owner.token, view.state.key)
     return HostSession(host, view.settings, view.layout, view.steps, view.state, lock, access.lease, jobs)
 
 
@@ -221,5 +221,6 @@ def _note_odd(host: Host, found: State, before: State | None = None) -> None:
             host.note("warn", odd)
 
 
-def _jobs(host: Host, layout: Layout, lock: Lock, name: str) -> Jobs:
-    return Jobs(host.shell, f"{layout.jobs}/{name}", lambda text: host.note("warn", text), guard=lock.guard)
+def _jobs(host: Host, layout: Layout, lock: Lock, name: str, key: str = "") -> Jobs:
+    folder = f"{layout.jobs}/{name}"
+    return Jobs(host.shell, folder, lambda text: host.note("warn", text), guard=lock.guard, key=key)

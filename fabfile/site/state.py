@@ -41,7 +41,8 @@ class State:
     own_kind, cache_kind: what .switchover and cache/ are.
     damaged: ids whose records can't be read; these are left alone.
     odd: what a person should be told. went_back: what a dead man's switch has done, as long as no command has
-    ended well since. manifests: what is kept about the cache and the live release, unread.
+    ended well since. key: what only this account can know, "" where there is none.
+    manifests: what is kept about the cache and the live release, unread.
     """
 
     layout: Layout
@@ -61,6 +62,7 @@ class State:
     damaged: tuple[str, ...] = ()
     odd: tuple[str, ...] = ()
     went_back: WentBack | None = None
+    key: str = field(default="", repr=False)
     manifests: dict[str, StoredManifest] = field(default_factory=dict)
 
     @property
@@ -177,6 +179,7 @@ class _State:
             tuple(damaged),
             tuple(odd),
             went_back,
+            next((key for (key,) in self.rows["key"] if re.fullmatch("[0-9a-f]{32}", key)), ""),
             {place: self.kept(place, digest) for place, digest in self.rows["manifest"]},
         )
 
@@ -224,7 +227,7 @@ class _State:
 _WORDS = {
     "root": 1, "own": 1, "cache": 1, "current": 2, "release": 2, "recorded": 1, "record": 2, "odd": 2,
     "incoming": 1, "jobs": 1, "df": 1, "manifest": 2, "touched": 2, "shared": 1,
-    "back": 1,
+    "back": 1, "key": 1,
 }  # fmt: skip
 
 

@@ -158,3 +158,11 @@ def test_a_strange_program_is_never_ended(
     own.end() if how == "end" else own.end_others()
     assert stranger.poll() is None, "it was ended"
     assert list(folder.iterdir()) == []
+
+
+def test_a_jobs_name_tells_nothing_of_its_script(tmp_path: Path) -> None:
+    """Whoever sees it in `ps` can't confirm a guess; all commands of a site see the same."""
+    one, other = (Jobs(local_host().shell, str(tmp_path / "job"), print) for _ in range(2))
+    assert one.place("hook", "secret") != other.place("hook", "secret")
+    other.key = one.key
+    assert one.place("hook", "secret") == other.place("hook", "secret") != one.place("hook", "other")

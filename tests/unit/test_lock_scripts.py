@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -180,3 +182,24 @@ def test_an_answer_that_is_not_understood_is_no_lock(layout: Layout, said: str) 
     with pytest.raises(AnswerNotUnderstood):
         one._understood(said.replace("{token}", one.owner.token))
     assert one.number is None
+
+
+@pytest.mark.parametrize("damage", ["", "odd words", "a link"])
+def test_the_hosts_own_secret_stays_and_is_mended(layout: Layout, tmp_path: Path, damage: str) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("theirs")
+    taken(layout).number = None
+    key = Path(layout.own, "key")
+    first = key.read_text()
+    assert re.fullmatch("[0-9a-f]{32}", first) and stat.S_IMODE(key.stat().st_mode) == 0o600
+    if damage == "a link":
+        key.unlink()
+        for path in (key, key.with_name("key.new")):
+            path.symlink_to(canary)
+    elif damage:
+        key.write_text(damage)
+    Path(layout.locks, "1/released").touch()
+    taken(layout)
+    assert (key.read_text() == first) == (not damage)
+    assert re.fullmatch("[0-9a-f]{32}", key.read_text()) and not key.is_symlink()
+    assert canary.read_text() == "theirs"

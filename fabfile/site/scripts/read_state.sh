@@ -42,6 +42,7 @@ for d in "$root"/releases/*; do
   n=${d##*/}
   if is_id "$n"; then kind "$d"; [ $k = none ] || printf 'release\t%s\t%s\n' "$n" $k; fi
 done
+if [ -f "$own/key" ] && [ ! -L "$own/key" ]; then printf 'key\t%s\n' "$(head -c 64 "$own/key" | head -n 1)"; fi
 if [ -f "$own/went-back" ] && [ ! -L "$own/went-back" ]; then
   printf 'back\t%s\n' "$(head -c 200 "$own/went-back" | head -n 1)"
 fi

@@ -36,6 +36,7 @@ others() { find "$@" -prune ! -user "$(id -u)" 2>/dev/null | head -n 1; }
 other=$(others "$@")
 # Not each file system has owners: there what we make is not ours either.
 probe=$own/owner.probe
+rm -f "$probe"
 [ -z "$other" ] || { : > "$probe"; [ -n "$(others "$probe")" ]; } || refused "$other" "$(ls -ld "$other")"
 rm -f "$probe"
 # An earlier version has left it open to other accounts. Not what is in incoming/: those files have the modes
@@ -66,4 +67,11 @@ mkdir "$mine" 2>/dev/null || { [ -d "$mine" ] || { mkdir "$mine"; exit 1; }; hel
 find_top
 if [ "$top" != "$mine" ]; then true 2>/dev/null > "$mine/released"; held "$top"; fi
 for d in *; do if number "$d" && [ "$d" -lt "$mine" ]; then rm -rf "./$d"; fi; done
+# What nobody else can know: it keys the names of jobs.
+case $(head -c 64 "$own/key" 2>/dev/null) in
+  ''|*[!0-9a-f]*)
+    rm -f "$own/key.new"
+    head -c 4096 /dev/urandom 2>/dev/null | tr -dc 0-9a-f | head -c 32 > "$own/key.new"
+    mv -f "$own/key.new" "$own/key" ;;
+esac
 taken "$mine" "$from"
