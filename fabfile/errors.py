@@ -66,20 +66,22 @@ class SwitchoverError(Exception):
     what: one sentence, what happened.
     why:  the evidence seen, as text; may have several lines.
     hint: what to try next ("try" in reports).
-    look: the line to type that looks for the cause, once the hint ends with it; else "".
+    task: a task of ours that helps, with its flags: ("unlock", "--force"); () where none does.
+    line: how that task is to be typed for these hosts, once the hint ends with it; else "".
     """
 
     exit_code = 1
 
-    def __init__(self, what: str, why: str = "", hint: str = "") -> None:
+    def __init__(self, what: str, why: str = "", hint: str = "", *, task: tuple[str, ...] = ()) -> None:
         super().__init__(what)
         self.what = what
         self.why = why
         self.hint = hint
-        self.look = ""
+        self.task = task
+        self.line = ""
 
     def as_dict(self) -> dict[str, str]:
-        """The `error` object of CONTRACT's JSON."""
+        """The `error` object of the JSON documents (docs/json.md)."""
         return {"what": self.what, "why": self.why, "try": self.hint}
 
 

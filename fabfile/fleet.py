@@ -167,9 +167,10 @@ def releases(
 
 @dataclass
 class Holding:
-    """Who holds the lock of one host."""
+    """Who holds the lock of one host. address: the host, as -H takes it."""
 
     host: str
+    address: str = ""
     held: bool = False
     owner: Owner | None = None
     broken: bool = False
@@ -189,7 +190,7 @@ def unlock(
     halt = threading.Event()
     with opened(settings, targets, listener, config) as hosts:
         fleet = _fleet(hosts, settings, lock.me("fab unlock"), halt)
-        found = {host.name: Holding(host.name) for host in hosts}
+        found = {host.name: Holding(host.name, host.connection.address) for host in hosts}
 
         def look_at_lock(access: HostAccess) -> None:
             holding = found[access.host.name]

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from . import interruption
 from .errors import (
+    AnswerNotUnderstood,
     CommandFailed,
     CommandTimedOut,
     ConnectionFailed,
@@ -42,7 +43,9 @@ EXAMINABLE = (
     FilesError,
     HostNotReady,
     JobLost,
+    AnswerNotUnderstood,
 )
+DIAGNOSE = ("diagnose",)
 
 
 class OnHost(Protocol):
@@ -145,7 +148,8 @@ class Fleet:
         for access in self.accesses:
             access.lease.stop()
             access.steps.result.reconnects = access.host.connection.reconnects
-            _remember(access, self.typed)
+            _remember(access)
+        _complete_hints(self.accesses, self.typed)
         if all(result.ok for result in results):
             return Outcome(0, None, results)
         errors = [result.error for result in results if result.error]
@@ -169,7 +173,7 @@ def _bug(error: Exception) -> SwitchoverError:
     )
 
 
-def _remember(access: HostAccess, typed: Typed) -> None:
+def _remember(access: HostAccess) -> None:
     """Keep what was seen of a failure for `fab diagnose`, and say so; forget it once a switch has worked."""
     result, address = access.steps.result, access.host.connection.address
     error = result.error
@@ -177,10 +181,24 @@ def _remember(access: HostAccess, typed: Typed) -> None:
         phase = result.failed_in or "connect"
         lasted = round(sum(result.phases.values()), 1)
         last_failure.write(address, phase, error, seconds=lasted, reconnects=result.reconnects)
-        if not error.look:  # several hosts may share one error
-            error.look = typed.line(address, access.host.identity, "diagnose")
-            error.hint = (
-                f"{error.hint}\nIt failed in {phase}. This looks for the cause:\n{error.look}".lstrip()
-            )
+        if not error.task:  # several hosts may share one error
+            error.task = DIAGNOSE
+            error.hint = f"{error.hint}\nIt failed in {phase}. This looks for the cause:".lstrip()
     elif error is None and "switch" in result.phases:
         last_failure.forget(address)
+
+
+def _complete_hints(accesses: Sequence[HostAccess], typed: Typed) -> None:
+    """End the hint of each error with the line to type. One host is enough to look for a cause; what helps is
+    done on all that need it.
+    """
+    needing: dict[object, list[HostAccess]] = {}
+    for access in accesses:
+        if (error := access.steps.result.error) and error.task:
+            needing.setdefault(id(error) if error.task == DIAGNOSE else error.task, []).append(access)
+    for group in needing.values():
+        addresses = ",".join(access.host.connection.address for access in group)
+        for error in {id(e): e for access in group if (e := access.steps.result.error)}.values():
+            if not error.line:
+                error.line = typed.line(addresses, group[0].host.identity, *error.task)
+                error.hint = f"{error.hint}\n{error.line}".lstrip()

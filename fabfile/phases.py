@@ -159,6 +159,5 @@ def _put_back(run: Run, works: Sequence[Release]) -> Outcome:
         outcome.error = differ(run.fleet, works, stuck, unsure, outcome.error)
     elif any_switched:
         outcome.exit_code = 3
-        if outcome.error:  # the same object as the host's own: it is told once
-            outcome.error.why = "\n".join(filter(None, [outcome.error.why, *served_by_phrase(works)]))
+        outcome.served = served_by_phrase(works)
     return outcome

@@ -26,7 +26,7 @@ class ServedAgain:
 
 @dataclass
 class HostResult:
-    """What became of one host: the `hosts` entry of CONTRACT's JSON.
+    """What became of one host: an entry of `hosts` in docs/json.md.
 
     live: what is live in the end, None where nothing is, UNKNOWN. again: set where a link was put back.
     phases: seconds by step. plan, drift: what --plan and --verify have found, where that was asked for.
@@ -68,11 +68,15 @@ class HostResult:
 
 @dataclass
 class Outcome:
-    """What became of a command. exit_code as in CONTRACT; `error` is the one to read first."""
+    """What became of a command. exit_code: see docs/json.md; `error` is the one to read first.
+
+    served: after a switch back, what each host serves now: a sentence for those of which the same is true.
+    """
 
     exit_code: int = 0
     error: SwitchoverError | None = None
     hosts: list[HostResult] = field(default_factory=list)
+    served: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:

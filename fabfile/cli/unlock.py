@@ -40,5 +40,5 @@ def unlock(
         json,
         work,
         lambda outcome: documents.locks(outcome, found),
-        lambda outcome: lists.show_locks(found),
+        lambda outcome: lists.show_locks(found, common.typed(c, env, config, deploy_to)),
     )

@@ -138,7 +138,8 @@ class Deploy:
         raise NoSuchRelease(
             "There is no interrupted deployment of this source to resume.",
             f"the source is {self._revision}",
-            "See `fab releases` for what was interrupted; deploy without --resume.",
+            "Deploy without --resume. This lists what was interrupted:",
+            task=records.LIST,
         )
 
 

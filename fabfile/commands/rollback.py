@@ -84,7 +84,8 @@ class Rollback:
                 raise VerificationFailed(
                     f"Release {release} on {host.name} is not whole any more.",
                     f"{len(missing)} paths are missing: {shorten_list(missing)}",
-                    "Choose another with --to ID (see `fab releases`), or deploy again.",
+                    "Choose another with --to ID, or deploy again. This lists the releases:",
+                    task=records.LIST,
                 )
 
     def _seems_whole(self) -> bool:
@@ -170,6 +171,7 @@ def _newest_in_common(views: Sequence[HostView]) -> str:
         raise NoSuchRelease(
             "The hosts have no good release in common before the live one.",
             f"good releases are {good}",
-            "See `fab releases`; roll back host by host with --to ID.",
+            "Roll back host by host with --to ID. This lists the releases:",
+            task=records.LIST,
         )
     return max(common, key=sort_key)

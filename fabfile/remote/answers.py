@@ -25,7 +25,7 @@ def not_understood(what: str, said: str, hint: str = "") -> AnswerNotUnderstood:
     return AnswerNotUnderstood(
         f"{what} was not understood.",
         f"the host said: {shown!r}",
-        hint or "A start-up file of the account may print or change something; `fab diagnose` looks for it.",
+        hint or "A start-up file of the account may print or change something.",
     )
 
 

@@ -54,8 +54,7 @@ _HINTS = {
     "not ssh": "The port belongs to something else. Give the right one: -H user@host:port.",
     "no command": "Correct the ProxyCommand in ssh_config.",
     "forbidden": "Have it allowed in the jump host's sshd_config: AllowTcpForwarding, PermitOpen.",
-    "incompatible": "The server is too old, or hardened against all that we know: have one of ours allowed "
-    "there (`fab diagnose` says which).",
+    "incompatible": "The server is too old, or hardened against all that we know: have one of ours allowed.",
     "told to go": "Ask whoever runs the host.",
     "silent": "A firewall may swallow the packets, the host may be down or overloaded (then raise "
     "ssh.connect_timeout), or no SSH server listens on this port. Try another network.",

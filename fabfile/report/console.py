@@ -59,6 +59,8 @@ def show_error(outcome: Outcome, to_stderr: bool = True) -> None:
         failed = [name for _, names in groups for name in names]
         why = f", because {hosts_named(failed)} failed" if failed else ""
         screen.say((f"· {hosts_named(waited)} did not go on{why}", "dim"))
+    for sentence in outcome.served:
+        screen.beside("· ", text=sentence)
     if outcome.exit_code:
         screen.say((f"  ({_meaning(outcome)}; exit code {outcome.exit_code})", "dim"))
     if any(result.release for result in outcome.hosts):

@@ -1,4 +1,4 @@
-"""The JSON documents of CONTRACT.md."""
+"""The JSON documents of deploy, rollback, cache-sync, releases, unlock and errors: see docs/json.md."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ def locks(outcome: Outcome, holdings: list[Holding]) -> Json:
 
 def head(outcome: Outcome) -> Json:
     """What every document begins with."""
-    return {"ok": outcome.ok, "exit_code": outcome.exit_code, "error": _error(outcome.error)}
+    error = _error(outcome.error)
+    if error and outcome.served:
+        error["why"] = "\n".join(filter(None, [error["why"], *outcome.served]))
+    return {"ok": outcome.ok, "exit_code": outcome.exit_code, "error": error}
 
 
 def _error(error: SwitchoverError | None) -> Json | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..fleet import Holding, Listing
     from ..results import HostResult, Outcome
     from ..site.records import Record
+    from ..typed import Typed
 
 REVISION = 12  # characters of a revision that are shown
 STYLES = {LIVE: "bold green", FAILED: "red", BAD: "red"}
@@ -106,12 +107,15 @@ def _moment(created: str) -> str:
         return created
 
 
-def show_locks(holdings: Sequence[Holding]) -> None:
-    """Who holds which lock."""
+def show_locks(holdings: Sequence[Holding], typed: Typed) -> None:
+    """Who holds which lock, and what breaks those that are held. typed: how we were called."""
     screen = Screen()
     seen = [holding for holding in holdings if not holding.error]
     for text, names in alike((_held(holding), holding.host) for holding in seen).items():
         screen.beside(f"{hosts_named(names)}: ", text=text)
+    if held := [holding.address for holding in seen if holding.held and not holding.broken]:
+        screen.say("This breaks the lock; whoever holds it stops before the switch:")
+        screen.say(typed.line(",".join(held), None, "unlock", "--force"), indent=2, whole=True)
 
 
 def _held(holding: Holding) -> str:

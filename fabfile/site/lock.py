@@ -244,8 +244,9 @@ def locked(host: str, owner: Owner | None) -> Locked:
     return Locked(
         f"{host} is locked by another deployment.",
         f"held by {owner}" if owner else "held by an unknown owner, who has taken it a moment ago",
-        f"Wait for it to end. One that was killed holds it for {LEASE} s, or as long as its jobs run; "
-        "`fab unlock --force` breaks the lock at once.",
+        f"Wait for it to end. One that was killed holds it for {LEASE} s, or as long as its jobs run. "
+        "This breaks the lock at once:",
+        task=("unlock", "--force"),
     )
 
 

@@ -14,6 +14,7 @@ from ..remote.shell import quote
 from .layout import RELEASE_ID, Layout, sort_key
 
 BUILDING, READY, LIVE, GOOD, FAILED, BAD = "building", "ready", "live", "good", "failed", "bad"
+LIST = ("releases",)  # the task that lists them
 STATES = (BUILDING, READY, LIVE, GOOD, FAILED, BAD)
 LIMIT = 64 << 10  # bytes of a record; ours have about 500, and some more for each shared path
 LINE = 400  # characters of a field that is shown
@@ -157,7 +158,8 @@ def rollback_target(records: Mapping[str, Record], live: str | None, wanted: str
         raise NoSuchRelease(
             "There is no good release before the live one.",
             f"live: {live or 'none'}; releases: {listed}",
-            "See `fab releases`; name one with --to ID, or deploy an older revision with --ref.",
+            "Name one with --to ID, or deploy an older revision with --ref. This lists the releases:",
+            task=LIST,
         )
     return max(before, key=lambda r: sort_key(r.id))
 
@@ -168,7 +170,9 @@ def _named(records: Mapping[str, Record], live: str | None, wanted: str) -> Reco
     if wanted == live:
         raise NoSuchRelease(f"{wanted} is live already.", "", f"Good releases: {good}")
     if found is None:
-        raise NoSuchRelease(f"There is no release {wanted}.", f"good releases: {good}", "See `fab releases`.")
+        raise NoSuchRelease(
+            f"There is no release {wanted}.", f"good releases: {good}", "This lists them:", task=LIST
+        )
     if found.state != GOOD:
         raise NoSuchRelease(
             f"{wanted} is not a release to go back to.",

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from fabfile.errors import HookFailed, HostNotReady, Stopped, SwitchoverError
 from fabfile.events import Note, Output, Progress, StepFailed, StepFinished, StepStarted, size
 from fabfile.fleet import Holding, Listing
-from fabfile.report import console, lists, live, screen
+from fabfile.report import console, documents, lists, live, screen
 from fabfile.results import HostResult, Outcome
 from fabfile.site.lock import Owner
 from fabfile.site.manifest import Difference
 from fabfile.site.records import GOOD, LIVE, Record
+from fabfile.typed import Typed
 
 MARKUP = "[bold]x[/bold] [/] [link=https://evil.example]y[/link]"
 EVENTS = [
@@ -78,6 +79,17 @@ def test_twenty_hosts_with_one_cause_are_one_block(capsys: pytest.CaptureFixture
     assert "on:  web1, web2, web3" in said
     assert "· 5 hosts did not go on, because 15 hosts failed" not in said, "each that waited is named"
     assert said.splitlines()[-1] == f"✗ {NEW} is not live; {OLD} is live on 20 hosts"
+
+
+def test_what_is_served_after_a_switch_back_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """And does not tear apart hosts with the same cause."""
+    hosts = [HostResult(name, release=NEW, live=OLD, ok=False) for name in ("web1", "web2")]
+    for host in hosts:
+        host.error = HookFailed("The hook failed.", "exit status 3")
+    outcome = Outcome(3, hosts[0].error, hosts, [f"web1, web2: {OLD} is live again"])
+    said = failed(outcome, capsys)
+    assert said.count("exit status 3") == said.count("is live again") == 1
+    assert documents.deployment(outcome)["error"]["why"] == f"exit status 3\nweb1, web2: {OLD} is live again"
 
 
 def test_what_is_to_be_typed_is_never_broken(
@@ -188,11 +200,15 @@ def test_what_is_no_time_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -
 
 def test_locks(capsys: pytest.CaptureFixture[str]) -> None:
     owner = Owner("me", "here", 7, "2026-11-25T03:30:11+00:00", "fab deploy")
-    held = [Holding(name, held=True, owner=owner) for name in ("web1", "web2")]
-    lists.show_locks([*held, Holding("web3"), Holding("web4", held=True)])
+    held = [Holding(name, name, held=True, owner=owner) for name in ("web1", "web2")]
+    unknown = Holding("web4", "me@web4:2222", held=True)
+    typed = Typed(("fab", "-i", "my key"), ("--config", "other.yaml"))
+    lists.show_locks([*held, Holding("web3"), unknown], typed)
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("web1, web2: locked by me@here") and said[1] == "web3: not locked"
     assert said[2] == "web4: locked by an unknown owner"
+    line = "fab -i 'my key' -H web1,web2,me@web4:2222 unlock --config other.yaml --force"
+    assert said[-1].strip() == line
 
 
 # -- where there is no terminal -----------------------------------------------------------------------------
