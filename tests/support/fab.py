@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import schemas
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAB = Path(sys.executable).parent / "fab"
 TIMEOUT = 60.0  # seconds for one fab; on loopback it needs two
@@ -39,9 +41,10 @@ class Done:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The one JSON document that stdout is."""
+        """The one JSON document that stdout is, as docs/json.md says it."""
         found = json.loads(self.stdout)
         assert isinstance(found, dict)
+        schemas.check(self.args, found)
         return found
 
     @property
