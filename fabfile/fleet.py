@@ -28,7 +28,8 @@ from .parallel import FAB, Fleet
 from .phases import foresee, release, sync
 from .remote.host import Host
 from .results import HostResult, Outcome
-from .session.session import HostAccess, HostView, look
+from .session.opening import look
+from .session.session import HostAccess, HostView
 from .settings import Settings
 from .site import lock
 from .site.layout import sort_key

@@ -46,9 +46,8 @@ def opened(
     hosts: list[Host] = []
     try:
         for target, name in zip(chosen, _names(chosen), strict=True):
-            how = {"connect_kwargs": {"key_filename": [target.identity]}} if target.identity else {}
-            hosts.append(connect(name, target.address, settings.ssh, config, listener, **how))
-            hosts[-1].identity = target.identity
+            host = connect(name, target.address, settings.ssh, config, listener, identity=target.identity)
+            hosts.append(host)
         yield hosts
     finally:
         for host in hosts:

@@ -13,15 +13,8 @@ from .commands.rollback import GoBack
 from .errors import SwitchoverError
 from .parallel import Fleet, OnHost
 from .results import Outcome
-from .session.session import (
-    HostAccess,
-    HostSession,
-    HostView,
-    Requirement,
-    look,
-    open_session,
-    unlock,
-)
+from .session.opening import Requirement, look, open_session, unlock
+from .session.session import HostAccess, HostSession, HostView
 from .site.records import Record
 
 W = TypeVar("W", bound=OnHost)
@@ -149,7 +142,6 @@ class Run:
 
 def _put_back(run: Run, works: Sequence[Release]) -> Outcome:
     """Put back what was live, have it served again, and say of each host what is served now."""
-    any_switched = any(work.live.switched for work in works)
     left = run.undo().get("switch", [])
     outcome = run.fleet.outcome()
     stuck = [work for work in works if work.steps.host.name in left]
@@ -157,7 +149,7 @@ def _put_back(run: Run, works: Sequence[Release]) -> Outcome:
     if stuck or unsure:
         outcome.exit_code = 4
         outcome.error = differ(run.fleet, works, stuck, unsure, outcome.error)
-    elif any_switched:
+    elif any(work.live.switched or work.steps.result.again for work in works):
         outcome.exit_code = 3
         outcome.served = served_by_phrase(works)
     return outcome

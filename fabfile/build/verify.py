@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 from ..events import count, shorten_list
 from ..remote.host import Host
-from ..remote.shell import Result, Script
+from ..remote.shell import Result, Script, quote
+from ..session.session import HostView
 from ..session.steps import Steps
+from ..site import state
+from ..site.layout import Layout
 from ..site.manifest import Entry, Manifest
 from . import proof
 from .observe import digests, observe
@@ -70,6 +73,30 @@ def judge(steps: Steps, expected: Expected, said: Result, shape: str) -> tuple[l
     with steps.step("verify") as tell:
         tell(count(len(expected.wanted), "path"))
         return _wrong(steps, expected), ""
+
+
+def missing(view: HostView, release: str) -> list[str]:
+    """The paths that are missing in a release that was whole. That its manifest is not there is only told."""
+    host, layout = view.host, view.layout
+    if _seems_whole(host, layout, release):
+        return []
+    manifest = state.read_manifest(host, layout.state_of(release)).manifest
+    if manifest is None:
+        host.note("warn", f"what release {release} has to hold is not known: it can't be verified")
+    found = observe(host, layout.release(release))
+    return [entry.path for entry in manifest or () if found.get(entry.path) is None]
+
+
+def _seems_whole(host: Host, layout: Layout, release: str) -> bool:
+    """Whether no path of the manifest is missing, as far as the host can tell (odd names it can't)."""
+    manifest = quote(f"{layout.state_of(release)}/manifest")
+    script = f"""
+[ -f {manifest} ] || exit 1
+cd {quote(layout.release(release))} || exit 1
+{{ find . | sed 's|^[.]/||'; echo; tail -n +2 {manifest} | cut -f 6; }} |
+  LC_ALL=C awk '!n && $0 == "" {{ n = 1; next }} !n {{ have[$0]; next }} !($0 in have) {{ exit 1 }}'
+"""
+    return host.shell.run(script, what="Looking at the release", check=False).status == 0
 
 
 def differing(found: Manifest, wanted: Manifest, *, hashed: bool) -> list[str]:

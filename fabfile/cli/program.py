@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fabric import Config
 from fabric.main import Fab
 from invoke.exceptions import Exit, ParseError
 
@@ -151,32 +149,6 @@ class Program(Fab):  # type: ignore[misc]
             ) from None
 
 
-class _Bundled(Executor):
-    """The executor of `switchover`."""
-
-    program = "switchover"
-
-
-def main() -> None:
-    """Run `switchover`."""
-    bundled().run()
-
-
-def bundled() -> Program:
-    """The program `switchover`: it needs no fabfile."""
-    from .. import ns
-
-    return Program(
-        name="Switchover",
-        version=_version(),
-        binary="switchover",
-        binary_names=["switchover"],
-        namespace=ns,
-        executor_class=_Bundled,
-        config_class=Config,
-    )
-
-
 def adopt(program: Any) -> None:
     """Have a program of Fabric's hand all hosts to our tasks at once, and tell wrong usage as ours does.
 
@@ -185,10 +157,3 @@ def adopt(program: Any) -> None:
     if type(program) is Fab and program.executor_class is not Executor:
         program.__class__ = Program
         program.executor_class = Executor
-
-
-def _version() -> str:
-    try:
-        return version("switchover")
-    except PackageNotFoundError:
-        return "of a clone"

@@ -9,7 +9,8 @@ from ..build.strategies import CacheStrategy
 from ..build.strategies.cache import cache_target
 from ..build.strategies.strategy import put_in_place
 from ..build.upload import send
-from ..session.session import HostAccess, HostSession, HostView, look
+from ..session.opening import look, take_over
+from ..session.session import HostAccess, HostSession, HostView
 from ..site import state
 from ..site.manifest import Manifest, RemoteContents
 
@@ -34,7 +35,7 @@ class CacheSync:
 
     def sync(self, session: HostSession) -> None:
         """Bring the cache of one host up to the source."""
-        session = session.take_over()
+        session = take_over(session)
         self.strategy.require(session)
         if self.repair:
             with session.step("compare"):

@@ -36,14 +36,14 @@ from ..errors import (
     NoSuchRelease,
     Stopped,
 )
-from ..remote.shell import Script, failed, quote
 from ..results import HostResult
 from ..session.going_live import GoingLive, require_tools
+from ..session.opening import look, take_over
 from ..session.services import Services, Tree
-from ..session.session import HostAccess, HostSession, HostView, look
+from ..session.session import HostAccess, HostSession, HostView
 from ..session.steps import Steps
 from ..settings import Settings
-from ..site import records, retention
+from ..site import records
 from ..site.layout import next_id, sort_key
 from ..site.records import Record
 
@@ -96,13 +96,10 @@ class Deploy:
         session.result.release = release
         resumed = release in session.state.records
         with session.step("resume") if resumed else nullcontext():
-            session = session.take_over(release)
+            session = take_over(session, release)
             self.strategy.require(session)
         source = self.order.source
-        ours = {source.tree, f"{source.tree}.rsync"}
-        if stale := sorted(session.state.incoming - ours):
-            names = " ".join(quote(f"{session.layout.incoming}/{name}") for name in stale)
-            session.host.shell.run(f"{session.guard}rm -rf {names}", what="Clearing away old uploads")
+        session.clear_incoming({source.tree, f"{source.tree}.rsync"})
         before = session.state.records.get(release)
         if before is not None and session.state.live == release:
             return self._begin_switched(session, before)
@@ -190,10 +187,7 @@ class Deployment:
     def switch(self) -> None:
         """Make it live; that it is ready is written down with it."""
         self.record = self.record.become(records.READY)
-        self.live.switch(
-            Script("Writing the record", records.write(self.layout, self.record)),
-            when_left_alone=records.write(self.layout, self._bad(self.live.silence)),
-        )
+        self.live.switch(self.record)
 
     def prove(self) -> None:
         """What must hold after the switch."""
@@ -212,17 +206,7 @@ class Deployment:
         known = {**self.session.state.records, **{r.id: r for r in changed}, self.record.id: self.record}
         live = self.session.state.live
         doomed = records.to_remove(known, self.settings.keep_releases, self.record.id, live)
-        scripts = [
-            self.live.writing(self.record, *changed),
-            *(retention.removing(self.layout, record) for record in doomed),
-        ]
-        wrote, *removed = self.session.close(scripts, "retain" if doomed else "unlock")
-        for record, said in zip(doomed, removed, strict=True):
-            if said.status != 0:
-                why = retention.why_not(self.session.host, self.layout, record, said)
-                self._warn(f"release {record.id} could not be removed completely: {why}")
-        if wrote.status != 0:
-            raise failed(scripts[0].what, wrote)
+        self.session.close([self.record, *changed], doomed)
 
     def _replaced(self) -> list[Record]:
         """The records of what was live until now, and of the good releases that somebody had rolled back
@@ -246,11 +230,9 @@ class Deployment:
         note = self.live.switch_back()
         if note is None:
             return
-        self.record = self._bad(note)
+        self.record = replace(self.record.become(records.BAD), note=note)
         try:
-            self.session.host.shell.run(
-                f"{self.session.guard}{records.write(self.layout, self.record)}", what="Writing the record"
-            )
+            self.session.write(self.record)
         except CommandFailed as error:  # what is live is as it should be
             self._warn(f"{error.what} {error.why}")
 
@@ -270,42 +252,29 @@ class Deployment:
             return
         session.jobs.end()
         self._after_failure()
-        switched, directory = self.live.switched, quote(self.tree.folder)
-        # A release that was live for a moment stays, to be looked at; retention removes it later.
-        live = f'[ "$(readlink {quote(self.layout.current)})" = {quote(f"releases/{self.record.id}")} ]'
-        remove = "" if switched else f"{live} || rm -rf {directory}; "
+        switched, error = self.live.switched, self.result.error
         record = self.record.become(records.BAD if switched else records.FAILED)
+        # What has arrived is kept for the next try, unless it is space that we have run out of.
+        full = isinstance(error, CommandFailed) and error.reason in (NO_SPACE, QUOTA)
         try:
-            session.host.shell.run(
-                f"{session.guard}{remove}{self._give_space_back()}{records.write(self.layout, record)}",
-                what="Cleaning up",
-            )
+            # A release that was live for a moment stays, to be looked at; retention removes it later.
+            session.discard(record, keep=switched, uploads=full)
         except CommandFailed as error:
             self._warn(f"{error.what} {error.why}")
 
     def _after_failure(self) -> None:
         """The after_failure hooks, in the new release as far as it got."""
-        commands, shell = self.settings.hooks.after_failure, self.session.host.shell
+        commands = self.settings.hooks.after_failure
         if not commands:
             return
-        there = shell.run(f"[ -d {quote(self.tree.folder)} ]", check=False, what="Looking").status == 0
-        tree = self.tree if there else replace(self.tree, folder=self.layout.deploy_to)
+        there = self.session.is_directory(self.tree.folder)
+        tree = self.tree if there else replace(self.tree, folder=self.session.layout.deploy_to)
         try:
             with self.services.cut_short(HURRIED):
                 self.services.run_hooks("after_failure", commands, tree, kept=self.live.switched)
         except (HookFailed, Stopped) as error:  # it must keep neither the lock nor the space
             self._warn(f"{error.what} {error.why}")
             self.session.jobs.end()
-
-    def _give_space_back(self) -> str:
-        """What has arrived is kept for the next try, unless it is space that we have run out of."""
-        error = self.result.error
-        full = isinstance(error, CommandFailed) and error.reason in (NO_SPACE, QUOTA)
-        return f"rm -rf {quote(self.layout.incoming)}/*; " if full else ""
-
-    def _bad(self, note: str) -> Record:
-        """The record of a release that was switched back. note: why, where the host itself decided that."""
-        return replace(self.record.become(records.BAD), note=note)
 
     def _warn(self, text: str) -> None:
         self.session.host.note("warn", text)

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..build.observe import observe
+from ..build import verify
 from ..errors import NoSuchRelease, VerificationFailed
 from ..events import shorten_list
-from ..remote.shell import failed, quote
 from ..session.going_live import GoingLive, require_tools
+from ..session.opening import take_over
 from ..session.services import Services, Tree
 from ..session.session import HostSession, HostView
 from ..session.steps import Steps
-from ..site import records, state
+from ..site import records
 from ..site.layout import sort_key
 from ..site.records import Record
 
@@ -44,7 +44,7 @@ class GoBack:
     def begin(self, session: HostSession, release: str) -> Rollback:
         """End what other commands have left running there."""
         record = self.find(session, release)
-        return Rollback(session.take_over(), record)
+        return Rollback(take_over(session), record)
 
     def find(self, view: HostView, release: str) -> Record:
         """The record of what this host goes back to, as its result says from now on."""
@@ -73,13 +73,7 @@ class Rollback:
         """See that the release is whole."""
         release, host = self.record.id, self.session.host
         with self.session.step("verify"):
-            if self._seems_whole():
-                return
-            manifest = state.read_manifest(host, self.layout.state_of(release)).manifest
-            if manifest is None:
-                host.note("warn", f"what release {release} has to hold is not known: it can't be verified")
-            found = observe(host, self.layout.release(release))
-            missing = [e.path for e in manifest or () if found.get(e.path) is None]
+            missing = verify.missing(self.session, release)
             if missing:
                 raise VerificationFailed(
                     f"Release {release} on {host.name} is not whole any more.",
@@ -87,18 +81,6 @@ class Rollback:
                     "Choose another with --to ID, or deploy again. This lists the releases:",
                     task=records.LIST,
                 )
-
-    def _seems_whole(self) -> bool:
-        """Whether no path of the manifest is missing, as far as the host can tell (odd names it can't)."""
-        manifest = quote(f"{self.layout.state_of(self.record.id)}/manifest")
-        script = f"""
-[ -f {manifest} ] || exit 1
-cd {quote(self.layout.release(self.record.id))} || exit 1
-{{ find . | sed 's|^[.]/||'; echo; tail -n +2 {manifest} | cut -f 6; }} |
-  LC_ALL=C awk '!n && $0 == "" {{ n = 1; next }} !n {{ have[$0]; next }} !($0 in have) {{ exit 1 }}'
-"""
-        said = self.session.host.shell.run(script, what="Looking at the release", check=False)
-        return said.status == 0
 
     def switch(self) -> None:
         """Make it live."""
@@ -122,10 +104,7 @@ cd {quote(self.layout.release(self.record.id))} || exit 1
         # It is the same release where the host went back by itself a moment ago.
         if before and before.id != self.record.id and before.state in records.NOT_LIVE_ANY_MORE:
             changed.append(before.become(records.NOT_LIVE_ANY_MORE[before.state]))
-        written = self.live.writing(*changed)
-        (wrote,) = self.session.close([written], "unlock")
-        if wrote.status != 0:
-            raise failed(written.what, wrote)
+        self.session.close(changed)
 
     # The ways back
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,8 +20,9 @@ from .. import address, interruption
 from ..errors import ConfigError, ConnectionFailed, ConnectionLost, LinkLost, Stopped
 from ..settings import Ssh
 from . import ssh_config
+from .attempts import Attempts
 from .client import Client, ProxyCommand
-from .failures import explain, worth_another
+from .failures import explain
 from .host_keys import HostKeys
 from .identities import Ways
 from .sessions import ENOUGH, Sessions
@@ -37,9 +37,6 @@ LINK_ERRORS = (paramiko.SSHException, EOFError, OSError)
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 NOTICE = 1.0  # seconds
-AGAIN_AFTER = 0.75  # seconds until the second attempt; each later one waits twice as long, and some jitter
-AGAIN_LIMIT = 5.0
-UNANSWERED = 2  # attempts at a host from which nothing has ever come; each sends four SYNs within 10 s
 JUMPS_LIMIT = 8
 
 
@@ -50,15 +47,15 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     """
 
     # Declared here so that Invoke's DataProxy takes them for attributes of ours, not configuration.
-    rules: Ssh = None  # type: ignore[assignment]
+    rules: Ssh = None  # type: ignore[assignment]  # set by __init__
     address: str = ""  # as it was given: [user@]host[:port]
     reconnects: int = 0
     connect_kwargs: Any
     transport: Any
-    interrupted: threading.Event = None  # type: ignore[assignment]
+    interrupted: threading.Event = None  # type: ignore[assignment]  # set by __init__
     on_reconnect: Callable[[str, float], None] | None = None
     on_note: Callable[[str, str], None] | None = None  # is given a level, info or warn, and a text
-    keys: HostKeys = None  # type: ignore[assignment]
+    keys: HostKeys = None  # type: ignore[assignment]  # set by __init__
     _tokens: Mapping[str, str] = {}
     on_scarce: Callable[[int], None] = staticmethod(lambda allowed: None)  # see Sessions
     _opening: Any = None
@@ -66,8 +63,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     _watchdog: Watchdog | None = None
     _sessions: Sessions | None = None
     _closed: bool = False
-    _tried: int = 0
-    _answered: bool = False
+    _attempts: Any = None
 
     def __init__(
         self, host: str, rules: Ssh, config: fabric.Config, *, depth: int = 0, **kwargs: Any
@@ -77,6 +73,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         self._given = {"config": config, **kwargs}
         self.interrupted = threading.Event()
         self._opening = threading.RLock()
+        self._attempts = Attempts(rules.reconnect, self.open, self.pause, self.tell)
         answer = ssh_config.resolve(address.parse(host), config)
         self._tokens = answer.tokens
         config = config.clone()
@@ -86,7 +83,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         super().__init__(host, config=config, **kwargs)
         self.connect_timeout = rules.connect_timeout
         self.keys = HostKeys(self.host, int(self.port), rules, answer.host_keys, self.tell)
-        self.connect_kwargs, ways = self._bounded(self.connect_kwargs, answer)
+        self.connect_kwargs, ways = _bounded(self.connect_kwargs, answer, rules)
         self.client = Client(self.keys, ways)
 
     def derive_shorthand(self, host_string: str) -> dict[str, Any]:
@@ -97,28 +94,6 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     def again(self, rules: Ssh) -> Connection:
         """Another connection to the same host, by the same ways in, under other rules."""
         return Connection(self.address, rules, **copy.copy(self._given))
-
-    def _bounded(self, given: Mapping[str, Any], answer: ssh_config.Answer) -> tuple[dict[str, Any], Ways]:
-        """Fresh arguments for paramiko (Fabric changes what it is given), and the keys that they name."""
-        wanted = copy.copy(dict(given))
-        wanted.pop("timeout", None)  # fab -t; settings' connect_timeout has taken its place
-        wanted.setdefault("channel_timeout", max(self.rules.connect_timeout, 10))
-        files = wanted.get("key_filename") or []
-        files = [files] if isinstance(files, str) else list(files)
-        files = list(dict.fromkeys([*files, *answer.identities]))
-        wanted["key_filename"] = files
-        ways = Ways(
-            files=tuple(files),
-            certificates=answer.certificates,
-            agent=answer.agent if wanted.get("allow_agent", True) else "none",
-            only=answer.identities_only,
-            # As ssh does: where keys are named in ssh_config, those that have the usual names are not tried.
-            defaults=wanted.get("look_for_keys", True) and not answer.identities,
-            key=wanted.get("pkey"),
-            password=wanted.get("password"),
-            passphrase=wanted.get("passphrase"),
-        )
-        return wanted, ways
 
     @property
     def proxy_command(self) -> str:
@@ -170,17 +145,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             return self.client.proxy.sock
         self.gateway.on_note = self.on_note
         self.gateway.open()
-        until = time.monotonic() + self.rules.connect_timeout
-        try:
-            return self.gateway.transport.open_channel(
-                "direct-tcpip", (self.host, int(self.port)), ("", 0), timeout=self.rules.connect_timeout
-            )
-        except paramiko.ChannelException:
-            raise
-        except paramiko.SSHException as error:
-            if time.monotonic() >= until:  # paramiko has only words for it
-                raise TimeoutError from error
-            raise
+        return _open_through(self.gateway.transport, self.host, int(self.port), self.rules.connect_timeout)
 
     def allow_sessions(self, allowed: int) -> None:
         """Keep to so many sessions at a time from now on: that is how many the server was seen to allow."""
@@ -246,88 +211,79 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                     self.reopen(cause)
                 else:  # only a channel was closed, or the transport has not noticed its own end yet
                     self.pause(min(0.1 * 2**turn, 5))
-        raise ConnectionLost(
-            f"The connection to {self.original_host} kept dying.",
-            f"tried {turn + 1} times; last: {cause}",
-            "Run the same command again: what was done is not done twice.",
-        )
+        raise _kept_dying(self.original_host, turn + 1, cause)
 
     def reach(self) -> None:
-        """Connect for the first time. What the network has spoilt is tried again inside the reconnect window.
-
-        Raises ConnectionFailed: at once where the answer was clear, after UNANSWERED attempts where there was
-        none at all: a wrong address, or a firewall.
-        """
+        """Connect for the first time: see Attempts.first."""
         with self._opening:
-            started = time.monotonic()
-            try:
-                self.open()
-            except ConnectionFailed as error:
-                if not self._worth_another(error, first=True) or self.rules.reconnect.attempts == 1:
-                    raise
-                self.tell("warn", f"no connection yet, it is tried again: {error.why}")
-                self.pause(AGAIN_AFTER * random.uniform(1, 1.5))
-                self._insist(self.rules.reconnect.attempts - 1, started, first=True)
+            self._attempts.first()
 
     def reopen(self, cause: str) -> None:
         """Connect again, with backoff, inside the reconnect window; counts and reports it."""
         with self._opening:  # the lease's thread may come here too
-            if not self.alive:
-                self._reopen(cause)
-
-    def _reopen(self, cause: str) -> None:
-        started = time.monotonic()
-        window = self.rules.reconnect
-        self.client.close()
-        try:
-            self._insist(window.attempts, started, first=False)
-        except ConnectionFailed as last:
-            if not worth_another(last, first=False):
-                raise
-            raise ConnectionLost(
-                f"The connection to {self.original_host} was lost and could not be had again.",
-                f"lost: {cause}; {window.attempts} attempts within {window.window:g} s, last: "
-                f"{last.what} {last.why}",
-                "When the host answers again, run the same command: what was done is not done twice.",
-            ) from last
-        self.reconnects += 1
-        if self.on_reconnect:
-            self.on_reconnect(cause, time.monotonic() - started)
-
-    def _insist(self, attempts: int, started: float, *, first: bool) -> None:
-        """Open, with backoff. Raises the last attempt's ConnectionFailed."""
-        # Imported here: it brings asyncio along, and most runs never reconnect.
-        from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay
-        from tenacity.wait import wait_exponential_jitter
-
-        left = max(0.0, self.rules.reconnect.window - (time.monotonic() - started))
-        Retrying(
-            stop=stop_after_attempt(attempts) | stop_after_delay(left),
-            wait=wait_exponential_jitter(multiplier=AGAIN_AFTER, max=AGAIN_LIMIT, jitter=0.5),
-            retry=retry_if_exception(lambda error: self._worth_another(error, first=first)),
-            sleep=self.pause,
-            reraise=True,
-        )(self.open)
-
-    def _worth_another(self, error: BaseException, *, first: bool) -> bool:
-        if first and isinstance(error, ConnectionFailed):
-            self._tried += 1
-            self._answered = self._answered or error.answered
-            if not self._answered and self._tried >= UNANSWERED:
-                return False
-        return worth_another(error, first=first)
+            if self.alive:
+                return
+            started = time.monotonic()
+            self.client.close()
+            self._attempts.again(self.original_host, cause)
+            self.reconnects += 1
+            if self.on_reconnect:
+                self.on_reconnect(cause, time.monotonic() - started)
 
     def stop_if_interrupted(self) -> None:
         """Raise Stopped once the user has pressed Ctrl-C."""
         if self.interrupted.is_set():
-            raise Stopped(
-                "Interrupted.", interruption.current.asked or "Ctrl-C", "Run the same command again to go on."
-            )
+            asked = interruption.current.asked or "Ctrl-C"
+            raise Stopped("Interrupted.", asked, "Run the same command again to go on.")
 
     def pause(self, seconds: float) -> None:
         """Wait; raises Stopped once the user has pressed Ctrl-C."""
         self.interrupted.wait(seconds)
         self.stop_if_interrupted()
+
+
+def _open_through(transport: Any, host: str, port: int, timeout: float) -> Any:
+    """A channel to a host behind a jump host. Raises TimeoutError, and what Paramiko raises."""
+    until = time.monotonic() + timeout
+    try:
+        return transport.open_channel("direct-tcpip", (host, port), ("", 0), timeout=timeout)
+    except paramiko.ChannelException:
+        raise
+    except paramiko.SSHException as error:
+        if time.monotonic() >= until:  # paramiko has only words for it
+            raise TimeoutError from error
+        raise
+
+
+def _kept_dying(host: str, times: int, cause: str) -> ConnectionLost:
+    return ConnectionLost(
+        f"The connection to {host} kept dying.",
+        f"tried {times} times; last: {cause}",
+        "Run the same command again: what was done is not done twice.",
+    )
+
+
+def _bounded(given: Mapping[str, Any], answer: ssh_config.Answer, rules: Ssh) -> tuple[dict[str, Any], Ways]:
+    """Fresh arguments for paramiko (Fabric changes what it is given), and the keys that they name."""
+    wanted = copy.copy(dict(given))
+    wanted.pop("timeout", None)  # fab -t; settings' connect_timeout has taken its place
+    wanted.setdefault("channel_timeout", max(rules.connect_timeout, 10))
+    files = wanted.get("key_filename") or []
+    files = [files] if isinstance(files, str) else list(files)
+    files = list(dict.fromkeys([*files, *answer.identities]))
+    wanted["key_filename"] = files
+    ways = Ways(
+        files=tuple(files),
+        certificates=answer.certificates,
+        agent=answer.agent if wanted.get("allow_agent", True) else "none",
+        only=answer.identities_only,
+        # As ssh does: where keys are named in ssh_config, those that have the usual names are not tried.
+        defaults=wanted.get("look_for_keys", True) and not answer.identities,
+        key=wanted.get("pkey"),
+        password=wanted.get("password"),
+        passphrase=wanted.get("passphrase"),
+    )
+    return wanted, ways
 
 
 def _jump(hops: tuple[str, ...], rules: Ssh, config: fabric.Config, depth: int) -> Connection:

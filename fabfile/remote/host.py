@@ -40,13 +40,19 @@ class Facts:
 class Host:
     """A host of a deployment.
 
-    name: how reports call it; unique within one command.
+    name: how reports call it; unique within one command. identity: the key file that was named for it.
     """
 
-    def __init__(self, name: str, connection: Connection, listener: Listener = silent) -> None:
+    def __init__(
+        self,
+        name: str,
+        connection: Connection,
+        listener: Listener = silent,
+        identity: str | None = None,
+    ) -> None:
         rules = connection.rules
         self.name = name
-        self.identity: str | None = None  # the key file that was named for it, if one was
+        self.identity = identity
         self.connection = connection
         self.emit = listener
         self.shell = Shell(connection)
@@ -138,10 +144,15 @@ def connect(
     rules: Ssh,
     config: fabric.Config | None = None,
     listener: Listener = silent,
-    **how: Any,
+    *,
+    identity: str | None = None,
 ) -> Host:
-    """A Host for `address` ([user@]host[:port]); the connection is opened at first use."""
-    return Host(name, Connection(address, rules, config or fabric.Config(), **how), listener)
+    """A Host for `address` ([user@]host[:port]); the connection is opened at first use.
+
+    identity: a key file to log in with, before those that ssh_config names.
+    """
+    keys: dict[str, Any] = {"connect_kwargs": {"key_filename": [identity]}} if identity else {}
+    return Host(name, Connection(address, rules, config or fabric.Config(), **keys), listener, identity)
 
 
 def write_file(path: str, text: str) -> str:

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from ..errors import CommandFailed, CommandTimedOut, JobLost
-from .output import ANSWER, Lines, StoredManifest
+from .output import ANSWER, Kept, Lines
 from .script_files import Scripts
 from .shell import Batch, Ended, Result, Script, Shell, failed
 
@@ -171,38 +171,59 @@ def run(
     reboot; processes that don't survive a logout).
     """
     limit = shell.timeout if timeout is None else timeout
-    log, size = StoredManifest(what, None if on_line else ANSWER), [0]
-    lines = Lines(on_line) if on_line else None
-
-    def receive(block: bytes) -> None:
-        size[0] += len(block)
-        log.feed(block)
-        if lines:
-            lines.feed(block)
-        if on_block:
-            on_block(block)
-
+    log, mark = _Log(what, on_line, on_block), secrets.token_hex(8)
     start = _starting(folder, guard, limit, script, "environment" if own_environment else "")
-    mark = secrets.token_hex(8)
 
     def attach() -> Result:
         # The follower prints only what is new, so each attempt is a command of its own.
-        follow = _scripts(
-            "follow_job",
-            job=folder,
-            offset=size[0],
-            first=mark[:8],
-            second=mark[8:],
-            unstarted=UNSTARTED * 5,  # turns a second
-        )
-        both = f"{start}\n{follow}"
-        return shell.run(both, what=what, sink=receive, most=None, timeout=limit + 60, check=False,
+        both = f"{start}\n{_following(folder, log.size, mark)}"
+        return shell.run(both, what=what, sink=log.feed, most=None, timeout=limit + 60, check=False,
                          repeat=False, secret=own_environment)  # fmt: skip
 
     result = shell.connection.persist(attach)
-    if lines:
-        lines.end()
-    return _judge(result, bytes(log.data), mark, what, limit, check)
+    log.end()
+    return _judge(result, bytes(log.kept.data), mark, what, limit, check)
+
+
+class _Log:
+    """What a job prints: kept as far as it is wanted, and passed on as it comes."""
+
+    def __init__(
+        self,
+        what: str,
+        on_line: Callable[[str], None] | None,
+        on_block: Callable[[bytes], None] | None,
+    ) -> None:
+        self.kept = Kept(what, None if on_line else ANSWER)
+        self.lines = Lines(on_line) if on_line else None
+        self.on_block = on_block
+        self.size = 0  # bytes
+
+    def feed(self, block: bytes) -> None:
+        """Take a block more."""
+        self.size += len(block)
+        self.kept.feed(block)
+        if self.lines:
+            self.lines.feed(block)
+        if self.on_block:
+            self.on_block(block)
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        if self.lines:
+            self.lines.end()
+
+
+def _following(folder: str, offset: int, mark: str) -> str:
+    """What prints the log of a job from `offset` on, and behind `mark` how it has ended."""
+    return _scripts(
+        "follow_job",
+        job=folder,
+        offset=offset,
+        first=mark[:8],
+        second=mark[8:],
+        unstarted=UNSTARTED * 5,  # turns a second
+    )
 
 
 def _judge(result: Result, log: bytes, mark: str, what: str, limit: float, check: bool) -> Result:

@@ -76,7 +76,7 @@ class Login:
     def _try(self, begin: object) -> bool:
         """Whether we are in by this; else `allowed` is what remains."""
         try:
-            self.allowed = self.transport.ask_for_login(begin)  # type: ignore[arg-type]
+            self.allowed = self.transport.ask_for_login(begin)  # type: ignore[arg-type]  # Paramiko has no types
         except paramiko.AuthenticationException as error:
             if not self.transport.is_active():
                 raise

@@ -16,7 +16,7 @@ LINE = 1 << 16  # characters; longer lines are cut
 CUT = " … (cut)"
 
 
-class StoredManifest:
+class Kept:
     """Output that is kept: at most `most` bytes, else CommandFailed is raised; with None the last TAIL."""
 
     def __init__(self, what: str, most: int | None) -> None:
@@ -67,7 +67,7 @@ class Drain:
         self.sink = sink
         self.total = total
         self.count = 0
-        self.kept = StoredManifest(what, most)
+        self.kept = Kept(what, most)
         self.noise = bytearray()  # all before the marker; everything where it never came
         self.error: SwitchoverError | None = None
         self.started = threading.Event()  # the marker has come, or never will

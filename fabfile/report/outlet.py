@@ -95,6 +95,7 @@ class Outlet:
             while self._size and self.failure is None:
                 before = self._written
                 self._changed.wait_for(
+                    # mypy can't infer a lambda with a default
                     lambda before=before: not self._size or self._written != before or self.failure,  # type: ignore[misc]
                     PATIENCE if patience is None else patience,
                 )

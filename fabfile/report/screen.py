@@ -33,7 +33,7 @@ class Screen:
         terminal = self.out.isatty()
         # Without a terminal long lines stay whole.
         self.console: Console = Console(
-            file=self.out,  # type: ignore[arg-type]
+            file=self.out,  # type: ignore[arg-type]  # it has what rich uses of a file
             markup=False, emoji=False, highlight=False, width=None if terminal else WIDE,
         )  # fmt: skip
         self.is_terminal = self.console.is_terminal

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 
 from ..errors import HealthCheckFailed, HostNotReady, LockLost
-from ..remote.shell import Script
 from ..results import UNKNOWN, HostResult, ServedAgain
 from ..site import records, went_back
 from ..site.records import Record
 from ..site.state import State
-from . import deadman, switch
+from . import deadman
 from .services import Services, tree_before
 from .session import HostSession, HostView
 
@@ -44,17 +44,16 @@ class GoingLive:
         self.tried = self.switched = switched
         self.went_back = False
 
-    def switch(self, *first: Script, when_left_alone: str = ":") -> None:
-        """Make the release live. first: what goes before it, in the same round trip. when_left_alone:
-        commands with which the host writes down that it went back by itself.
+    def switch(self, record: Record | None = None) -> None:
+        """Make the release live. record: what is written down of it right before, in the same round trip; and
+        that it is bad, where the host goes back by itself.
         """
         session = self.session
         with session.step("switch") as tell:
             self.tried = True
             session.result.live = UNKNOWN
-            self._arm(when_left_alone)
-            target = f"releases/{self.release}"
-            switch.point(session.host, session.layout, target, session.guard, first)
+            self._arm(record)
+            session.publish(f"releases/{self.release}", *([record] if record else []))
             self.switched = True
             session.result.live = self.release
             tell(f"{session.state.shown} → {self.release}, {session.host.files.settle()}")
@@ -93,7 +92,7 @@ class GoingLive:
                 return None
             # Where the rename was refused, nothing is to be put back, and a second one would be refused too.
             if seen != session.state.target:
-                switch.point(session.host, session.layout, session.state.target, session.guard)
+                session.publish(session.state.target)
             session.result.live = session.state.live
             if was_ours or self.switched:
                 session.result.again = ServedAgain()
@@ -114,27 +113,20 @@ class GoingLive:
             return
         self.services.serve_again(tree, again, self._done_by_the_host)
 
-    def writing(self, *changed: Record) -> Script:
-        """What writes the last records of a command that has ended well. It may fail."""
-        layout, script = self.session.layout, records.write(self.session.layout, *changed)
-        if self.session.state.went_back:
-            script = f"{went_back.forgetting(layout)}; {script}"
-        return Script("Writing the records", script, needed=False)
-
-    def _arm(self, when_left_alone: str) -> None:
+    def _arm(self, record: Record | None) -> None:
         session, confirm = self.session, self.session.settings.confirm
         if confirm is None:
             return
-        before, limit = tree_before(session), int(session.settings.ssh.command_timeout)
-        hooks = self.services.after_switch_again(before) if before else []
+        bad = [replace(record.become(records.BAD), note=self.silence)] if record else []
+        before = tree_before(session)
         timer = deadman.Timer(
             self.release,
             session.state.target,
             session.lock.owner_file,
             confirm.within,
-            when_left_alone,
-            hooks,
-            limit,
+            records.write(session.layout, *bad),
+            self.services.after_switch_again(before) if before else [],
+            int(session.settings.ssh.command_timeout),
         )
         deadman.arm(session.host, session.jobs, session.layout, timer)
 

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import posixpath
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ..background import background
-from ..errors import ConnectionLost
 from ..remote.host import Host
 from ..remote.jobs import Jobs
-from ..remote.shell import Result, Script
+from ..remote.shell import Script, failed, quote
 from ..results import HostResult
 from ..settings import Settings
-from ..site import state
+from ..site import records, retention, went_back
 from ..site.layout import Layout
 from ..site.lock import LEASE, RENEW, Lease, Lock, Owner
+from ..site.records import Record
 from ..site.state import State
-from .agreement import agree
+from . import switch
 from .lost_lock import LostLock
 from .steps import BatchedSteps, Steps, Tell
 
@@ -86,12 +85,9 @@ class HostView:
         return posixpath.normpath(posixpath.join(self.layout.deploy_to, target))
 
 
-Requirement = Callable[[HostView], None]  # raises HostNotReady where the host lacks what a later step needs
-
-
 @dataclass(frozen=True, eq=False)
 class HostSession(HostView):
-    """A host under our lock."""
+    """A host under our lock, and the verbs by which its site is changed: few and wide, a round trip each."""
 
     lock: Lock
     lease: Lease
@@ -102,125 +98,67 @@ class HostSession(HostView):
         """The first words of each script that changes something."""
         return self.lock.guard
 
-    def take_over(self, release: str = "") -> HostSession:
-        """The session once the jobs that other commands have left are ended, and their doings were seen.
+    def is_directory(self, path: str) -> bool:
+        """Whether the shell sees a directory there."""
+        return self.host.shell.run(f"[ -d {quote(path)} ]", check=False, what="Looking").status == 0
 
-        release: the one that is to be built: jobs of an interrupted deployment of it run to their end.
-        """
-        jobs = _jobs(self.host, self.layout, self.lock, release, self.state.key) if release else self.jobs
-        session = replace(self, jobs=jobs)
-        if not self.state.jobs:
-            return session
-        session.jobs.end_others()
-        session.jobs.settle()
-        asking = _asking(self.settings, self.layout)
-        (said,) = self.host.shell.batch([asking])
-        found = state.parse(said, asking.what, self.layout)
-        _note_odd(self.host, found, self.state)
-        return replace(session, state=_usable(self.steps.result, found, self.layout))
+    def clear_incoming(self, spared: Collection[str]) -> None:
+        """Remove uploads that were never completed, but for these names."""
+        if stale := sorted(self.state.incoming - set(spared)):
+            names = " ".join(quote(f"{self.layout.incoming}/{name}") for name in stale)
+            self.host.shell.run(f"{self.guard}rm -rf {names}", what="Clearing away old uploads")
 
-    def close(self, scripts: Sequence[Script], step: str) -> list[Result]:
-        """Run the last `scripts`, of the step `step`, and give the lock back in the same round trip; what
-        the scripts left.
+    def publish(self, target: str | None, *written: Record) -> None:
+        """Make `current` say `target`, or be gone (None), once these records are written; in one round trip.
+
+        Seen from the other side afterwards. Raises HostNotReady, FilesError: see switch.point.
         """
-        steps = BatchedSteps(self.steps, [step] * len(scripts) + ["unlock"])
+        first = [Script("Writing the record", records.write(self.layout, *written))] if written else []
+        switch.point(self.host, self.layout, target, self.guard, first)
+
+    def write(self, record: Record) -> None:
+        """Write a record."""
+        script = f"{self.guard}{records.write(self.layout, record)}"
+        self.host.shell.run(script, what="Writing the record")
+
+    def discard(self, record: Record, *, keep: bool, uploads: bool) -> None:
+        """Give up a release: its record is `record`, its tree is removed. keep: not the tree, which was live;
+        uploads: what has arrived goes as well.
+        """
+        release, current = quote(self.layout.release(record.id)), quote(self.layout.current)
+        # What is live is never removed, whatever we believe.
+        live = f'[ "$(readlink {current})" = {quote(f"releases/{record.id}")} ]'
+        remove = "" if keep else f"{live} || rm -rf {release}; "
+        clear = f"rm -rf {quote(self.layout.incoming)}/*; " if uploads else ""
+        script = f"{self.guard}{remove}{clear}{records.write(self.layout, record)}"
+        self.host.shell.run(script, what="Cleaning up")
+
+    def close(self, written: Sequence[Record], doomed: Sequence[Record] = ()) -> None:
+        """Write the last records, remove the `doomed` releases, and give the lock back, in one round trip.
+
+        Raises CommandFailed where the records could not be written; a release that stays is only told of.
+        """
+        # What the host did by itself is no news any more.
+        forget = f"{went_back.forgetting(self.layout)}; " if self.state.went_back else ""
+        text = f"{forget}{records.write(self.layout, *written)}"
+        writing = Script("Writing the records", text, needed=False)
+        removing = [retention.removing(self.layout, record) for record in doomed]
         unlocking = Script("Unlocking", self.jobs.ending(self.lock.returning))
+        names = ["retain" if doomed else "unlock"] * (1 + len(doomed)) + ["unlock"]
+        steps = BatchedSteps(self.steps, names)
         with steps.running():
-            results = self.host.shell.batch([*scripts, unlocking], guard=self.guard, ended=steps.ended)
+            wrote, *removed, _ = self.host.shell.batch(
+                [writing, *removing, unlocking], guard=self.guard, ended=steps.ended
+            )
         self.let_go()  # not before: to remove a large release takes longer than a lease
-        return results[:-1]
+        for record, said in zip(doomed, removed, strict=True):
+            if said.status != 0:
+                why = retention.why_not(self.host, self.layout, record, said)
+                self.host.note("warn", f"release {record.id} could not be removed completely: {why}")
+        if wrote.status != 0:
+            raise failed(writing.what, wrote)
 
     def let_go(self) -> None:
         """The lock was given back, or is left to run out."""
         self.lease.stop()
         self.lock.forget()
-
-
-def look(access: HostAccess, require: Requirement = lambda view: None) -> HostView:
-    """Connect and read the state; change nothing."""
-    host = access.host
-    _connect(access)
-    with access.steps.step("check"):
-        asking = _asking(access.settings, access.layout)
-        facts, said = host.shell.batch([host.asking, asking])
-        host.learn(facts.text)
-        return _view(access, state.parse(said, asking.what, access.layout), require)
-
-
-def open_session(access: HostAccess, require: Requirement = lambda view: None) -> HostSession:
-    """Connect, take the lock, read the state. Meanwhile see whether shell and SFTP agree.
-
-    Where this fails the lock may be ours already: see unlock().
-    """
-    host, lock = access.host, access.lock
-    _connect(access)
-    warm = background(host.files.warm)
-    with access.steps.step("lock") as tell:
-        asking = _asking(access.settings, access.layout)
-        dead, said = lock.take(asking)
-        if dead:
-            tell(f"taken from {dead}: it ended without giving it back")
-        access.lease.start()
-    host.files.settle_by(background(lambda: agree(host, access.layout, lock, warm)))
-    with access.steps.step("check") as tell:
-        view = _view(access, state.parse(said, asking.what, access.layout), require)
-        tell(f"{host.facts.user} on {host.facts.machine}")
-        if access.settings.ssh.sftp == "require" or access.settings.transfer == "sftp":
-            host.files.settle()
-    jobs = _jobs(host, access.layout, lock, lock.owner.token, view.state.key)
-    return HostSession(host, view.settings, view.layout, view.steps, view.state, lock, access.lease, jobs)
-
-
-def unlock(access: HostAccess) -> None:
-    """End what still runs of this command, and give the lock back, if we have it. Where the connection could
-    not be had again the lease runs out by itself.
-    """
-    host, lock, error = access.host, access.lock, access.steps.result.error
-    if not lock.held or (isinstance(error, ConnectionLost) and not host.connection.alive):
-        return
-    with access.steps.step("unlock"):
-        access.lease.stop()
-        ending = _jobs(host, access.layout, lock, lock.owner.token).ending(lock.returning)
-        host.shell.run(ending, what="Unlocking")
-        lock.forget()
-
-
-def _connect(access: HostAccess) -> None:
-    connection = access.host.connection
-    with access.steps.step("connect") as tell:
-        access.host.connect()
-        tell(f"{connection.user}@{connection.host}")
-
-
-def _asking(settings: Settings, layout: Layout) -> Script:
-    return state.asking(layout, (*settings.shared.dirs, *settings.shared.files))
-
-
-def _view(access: HostAccess, found: State, require: Requirement) -> HostView:
-    """Raises HostNotReady where `current` can't be switched, or what `require` asks for is not there."""
-    usable = _usable(access.steps.result, found, access.layout)
-    _note_odd(access.host, found)
-    view = HostView(access.host, access.settings, access.layout, access.steps, usable)
-    require(view)
-    return view
-
-
-def _usable(result: HostResult, found: State, layout: Layout) -> State:
-    found.require_link(layout)
-    result.previous = result.live = found.live
-    return found
-
-
-def _note_odd(host: Host, found: State, before: State | None = None) -> None:
-    """Tell what is odd on the host, and was not told before."""
-    for name in found.damaged:
-        if before is None or name not in before.damaged:
-            host.note("warn", f"the record of release {name} can't be read; it is left alone")
-    for odd in found.odd:
-        if before is None or odd not in before.odd:
-            host.note("warn", odd)
-
-
-def _jobs(host: Host, layout: Layout, lock: Lock, name: str, key: str = "") -> Jobs:
-    folder = f"{layout.jobs}/{name}"
-    return Jobs(host.shell, folder, lambda text: host.note("warn", text), guard=lock.guard, key=key)

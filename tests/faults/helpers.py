@@ -34,8 +34,8 @@ def host_of(server: Any, port: int | None = None, **rules: Any) -> Host:
     """The server as a Host, not yet connected."""
     chosen: dict[str, Any] = {**PATIENT, "host_keys": "off", **rules}
     address = f"{server.user}@{server.host}:{port or server.port}"
-    how = {"connect_kwargs": {"key_filename": [str(server.identity)]}}
-    return connect("host", address, Ssh(**chosen), fabric.Config(runtime_ssh_path="/dev/null"), **how)
+    config = fabric.Config(runtime_ssh_path="/dev/null")
+    return connect("host", address, Ssh(**chosen), config, identity=str(server.identity))
 
 
 # -- a client that can be held and killed ----------------------------------------------------------------

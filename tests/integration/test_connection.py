@@ -235,8 +235,7 @@ def host_of(project: Project, port: int) -> Host:
         reconnect={"attempts": 3, "window": 10},  # type: ignore[arg-type]
     )
     config = fabric.Config(runtime_ssh_path=str(project.ssh_config))
-    how = {"connect_kwargs": {"key_filename": [str(project.server.identity)]}}
-    return connect("host", project.address(port), rules, config, **how)
+    return connect("host", project.address(port), rules, config, identity=str(project.server.identity))
 
 
 def test_an_sftp_client_is_not_used_after_its_connection(project: Project, network: Proxy) -> None:

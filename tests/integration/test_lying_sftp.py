@@ -37,8 +37,7 @@ class Liar:
         self.lie.write_text(lie)
         rules = Ssh(**{**ssh_rules(self.server), "sftp": sftp})
         to = target(self.server)
-        how = {"connect_kwargs": {"key_filename": [to.identity]}}
-        return connect("host", to.address, rules, fabric.Config(), self._listen, **how)
+        return connect("host", to.address, rules, fabric.Config(), self._listen, identity=to.identity)
 
     def _listen(self, event: Event) -> None:
         if isinstance(event, Note):

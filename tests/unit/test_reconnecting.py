@@ -7,7 +7,8 @@ import paramiko
 import pytest
 
 from fabfile.errors import AuthenticationFailed, ConnectionFailed, ConnectionLost, HostKeyRefused, LinkLost
-from fabfile.remote.connection import UNANSWERED, Connection
+from fabfile.remote.attempts import UNANSWERED
+from fabfile.remote.connection import Connection
 from fabfile.settings import Ssh
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.cli.program import bundled
+from fabfile.cli.main import bundled
 
 
 def run(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -6,33 +6,14 @@ nothing but a staging directory, from which the next attempt goes on (see ../upl
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Protocol
 
-from ...errors import ConfigError, HostNotReady
+from ...errors import HostNotReady
 from ...remote.host import Host
-from ...site.manifest import Entry
-from ..source.source import Source
+from .installed import check_installed
+from .transfer import Tally, Transfer
 
-# files, bytes: how much has been sent so far
-Tally = Callable[[int, int], None]
-
-
-class Transfer(Protocol):
-    """A way to fill a staging directory."""
-
-    name: str
-
-    def send(self, source: Source, entries: Sequence[Entry], staging: str, tally: Tally) -> None:
-        """Put `entries` (files and links) of `source` below `staging`, over what may be there of them.
-
-        A file's mode and time are set after its last byte. Raises LinkLost when the link dies: the
-        caller reconnects, looks what has arrived, and sends the rest.
-        """
+__all__ = ["Choice", "Tally", "Transfer", "check_installed", "choose"]
 
 
 @dataclass(frozen=True)
@@ -41,28 +22,6 @@ class Choice:
 
     transfer: Transfer
     why: str
-
-
-def check_installed(wanted: str) -> None:
-    """Raises ConfigError where a transfer was asked for that an installation by pip does not bring along."""
-    if wanted == "rsync" and (missing := not_installed()):
-        raise ConfigError(
-            "transfer: rsync needs what is not installed here.",
-            f"there is no {' and no '.join(missing)} for {sys.executable}",
-            f"Type this, or set transfer: stream, which needs neither:\n{_install_line()}",
-        )
-
-
-def not_installed() -> list[str]:
-    """What of the extra `rsync` is missing. patchwork is looked for, not imported: that takes a `six`."""
-    return [name for name in ("patchwork", "six") if find_spec(name) is None]
-
-
-def _install_line() -> str:
-    """What installs the extra into this Python: without a resolver, for patchwork says fabric<3."""
-    pip = [sys.executable, "-m", "pip", "install"]
-    uv = ["uv", "pip", "install", "--python", sys.executable]
-    return shlex.join([*(pip if find_spec("pip") else uv), "--no-deps", "patchwork>=1.0.1,<2", "six>=1.16"])
 
 
 def choose(host: Host, wanted: str) -> Choice:

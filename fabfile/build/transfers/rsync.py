@@ -27,7 +27,8 @@ from ...remote.shell import quote
 from ...settings.values import CONTROL
 from ...site.manifest import Entry
 from ..source.source import Source
-from . import Tally, not_installed
+from .installed import not_installed
+from .transfer import Tally
 
 # rsync(1): socket I/O, protocol stream, two timeouts; 255 is ssh's own. These words mean that trying
 # again won't help.

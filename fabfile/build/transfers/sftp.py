@@ -15,7 +15,7 @@ from ...remote.sftp_session import NotSftp
 from ...remote.shell import quote
 from ...site.manifest import Entry
 from ..source.source import Source
-from . import Tally
+from .transfer import Tally
 
 FILES_AT_ONCE = 32
 

@@ -11,7 +11,7 @@ from ...remote.host import Host
 from ...remote.shell import quote
 from ...site.manifest import Entry
 from ..source.source import Source
-from . import Tally
+from .transfer import Tally
 
 SEND = 1 << 17  # bytes gathered before they are sent
 SAMPLED = 8 << 20  # bytes; below that compression costs nothing anyway

@@ -70,7 +70,7 @@ def _way_in(e: Examination, hop: Connection, error: ConnectionFailed, took: floa
         forget=hop.keys.forget(error.file) if isinstance(error, HostKeyRefused) and reason else "",
         keys_file=str(hop.keys.file),
         named_user="@" in hop.address,
-        **looked,  # type: ignore[arg-type]
+        **looked,  # type: ignore[arg-type]  # fields of several types, by name
     )  # fmt: skip
 
 
@@ -134,5 +134,6 @@ class _Log:
         logger.setLevel(logging.DEBUG)
         logger.propagate = False
         handler = logging.Handler()
+        # In the place of a subclass that has nothing else.
         handler.emit = lambda record: self.lines.append(record.getMessage())  # type: ignore[method-assign]
         logger.addHandler(handler)

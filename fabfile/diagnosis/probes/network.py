@@ -55,7 +55,7 @@ def bulk(e: Examination) -> str:
         flow = way(e)
         flows.append(flow)
         answer = {"whole": "seen", "time": "seen", "unknown": "unknown"}.get(flow.end, "not seen")
-        e.note(ability, answer, str(flow), flow.seconds)  # type: ignore[arg-type]
+        e.note(ability, answer, str(flow), flow.seconds)  # type: ignore[arg-type]  # one of three words
         if flow.end == NO_INPUT:
             shell_rules.no_input(e, e.connection.user, str(flow))
             return "what is sent does not reach the commands"
