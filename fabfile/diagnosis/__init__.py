@@ -31,7 +31,7 @@ from ..settings import Settings
 from ..settings.model import Reconnect
 from .examination import TIDY_WITHIN, WHOLE, Examination, OutOfTime, Probe, Unanswered, quiet
 from .finding import CATALOGUE, Diagnosis, Finding, Login
-from .probes import PROBES, network
+from .probes import PROBES, network, sftp
 from .rules import network as rules_network
 from .unexplained import settle
 from .verdict import PHASES, conclude, differences, ordered
@@ -192,9 +192,11 @@ def _try(e: Examination, probe: Probe) -> None:
             if id not in e.findings:
                 e.skip(id, _because(e, blocked), unknown=not chosen)
         return
-    started = time.monotonic()
+    started, reconnects = time.monotonic(), e.connection.reconnects - len(e.losses)
     e.host.emit(StepStarted(e.host.name, probe.stage))
     why = _run(e, probe)
+    if e.connection.reconnects - len(e.losses) > reconnects and not e.bad("link-cut") and not e.bad("mtu"):
+        e.lost(probe.stage, "it had to be made again between two commands", again=False)
     for id in probe.covers:
         if id not in e.findings:
             e.skip(id, why) if why else e.ok(id)
@@ -218,15 +220,13 @@ def _run(e: Examination, probe: Probe) -> str:
             if probe.grants and any(e.bad(id) for id in probe.covers):
                 return "what was found keeps the rest from being seen"
             return ""
-        except Unanswered as error:
-            e.unexplained(probe.stage, str(error))
-            return str(error)
-        except (SwitchoverError, NotSftp, *LINK_ERRORS) as error:
+        except (Unanswered, SwitchoverError, NotSftp, *LINK_ERRORS) as error:
             why = _words(error)
             e.close_sftp()
             if e.connection.transport is None:
                 return why
             if e.connection.still_alive() and e.answers():
+                _gave_up(e, probe, error, why)
                 return why
             _lost(e, probe.stage, why, again=turn == 2)
             if turn == 2 or not _reopened(e):
@@ -242,6 +242,14 @@ def _run(e: Examination, probe: Probe) -> str:
             e.mistakes.append(f"{probe.stage}: {what}")
             return f"this is a mistake of Switchover's, not the host's: {what}"
     return ""
+
+
+def _gave_up(e: Examination, probe: Probe, error: BaseException, why: str) -> None:
+    """A probe did not come to its end, though the connection lives."""
+    if isinstance(error, Unanswered):
+        e.unexplained(probe.stage, why)
+    elif "sftp" in probe.needs and not isinstance(error, SwitchoverError):
+        sftp.stops_answering(e, why)
 
 
 def _lost(e: Examination, stage: str, why: str, *, again: bool) -> None:

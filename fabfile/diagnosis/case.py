@@ -106,7 +106,10 @@ class Case:
         )  # fmt: skip
 
     def lost(self, stage: str, cause: str, *, again: bool) -> None:
-        """The connection died under a probe; again: for the second time in the same one."""
+        """The connection died under a probe; again: for the second time in the same one.
+
+        Once may be chance, which deployments reconnect after; it is told nevertheless.
+        """
         self.losses.append(Loss(stage, round(time.monotonic() - self.since, 1), cause))
         lost = self.losses
         often = again or len(lost) >= LOSSES_LIMIT

@@ -109,12 +109,14 @@ class Login:
         fields: dict[str, Any] = {"methods": tuple(self.allowed), "offered": tuple(self.offered)}
         offered = f"offered: {', '.join(self.offered) or 'no key, since none was found'}"
         takes = f"; the server takes {', '.join(self.allowed)}" if self.allowed else ""
-        if self.partial and wanted and self.ways.password is None:
+        if self.partial and not (wanted and self.ways.password):
             return AuthenticationFailed(
                 f"{self.where} wants a second proof of who you are.",
-                f"it took the key, and wants {' or '.join(wanted)} besides",
+                f"it took the key, and wants {' or '.join(wanted or self.allowed)} besides",
                 "Give it with `fab --prompt-for-login-password`: a password or a one-time code. A connection "
-                "that is lost can't be made again with a code that was used.",
+                "that is lost can't be made again with a code that was used."
+                if wanted
+                else "Offer all the keys that it wants: one IdentityFile line each in ssh_config.",
                 partial=True,
                 **fields,
             )

@@ -17,12 +17,14 @@ from typing import Any
 import fabric
 from ruamel.yaml import YAML
 
+from fabfile import fleet
 from fabfile.diagnosis import diagnose
 from fabfile.fleet import Outcome
 from fabfile.hosts import Target
 from fabfile.report.diagnosis import document
 from fabfile.settings import load
 from tests.support.fab import FAB, REPOSITORY
+from tests.support.trees import write
 
 LIMIT = 120.0  # seconds for a command
 
@@ -124,6 +126,18 @@ class ExaminedHost:
             timeout=timeout,
             check=False,
         )
+
+    def source(self) -> Path:
+        """What can be deployed: a handful of files, one of them as large as a picture."""
+        return write(self.folder / "source", {"index.html": "<p>hello", "app/main.py": "print(1)\n",
+                       "app/lib/util.py": "",
+                       "public/picture.jpg": os.urandom(200_000), "storage/keep": ""})  # fmt: skip
+
+    def deploy(self) -> None:
+        """A release, while the host is healthy yet."""
+        settings = load(None, overrides={**self.settings, "source": {"path": str(self.source())}})
+        outcome = fleet.deploy(settings, [Target(self.address, str(self.identity))])
+        assert outcome.ok, outcome.error
 
     def apply(self, fix: Mapping[str, str]) -> None:
         """Do what a finding advises, to the letter."""

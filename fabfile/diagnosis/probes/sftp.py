@@ -8,13 +8,16 @@ import time
 
 import paramiko
 from paramiko.sftp import (
+    CMD_ATTRS,
     CMD_CLOSE,
     CMD_DATA,
     CMD_EXTENDED,
+    CMD_EXTENDED_REPLY,
     CMD_FSETSTAT,
     CMD_HANDLE,
     CMD_LSTAT,
     CMD_MKDIR,
+    CMD_NAME,
     CMD_OPEN,
     CMD_OPENDIR,
     CMD_READ,
@@ -25,6 +28,7 @@ from paramiko.sftp import (
     CMD_RENAME,
     CMD_RMDIR,
     CMD_STAT,
+    CMD_STATUS,
     CMD_SYMLINK,
     CMD_WRITE,
     SFTP_FLAG_CREATE,
@@ -101,6 +105,19 @@ def _broken(e: Examination, why: str, said: bytes, status: int) -> None:
     )
 
 
+def stops_answering(e: Examination, why: str) -> None:
+    """It has answered the greeting, and not what came then: nobody else need wait for it."""
+    _broken(e, f"it opens, and then: {why}", b"", -1)
+    e.abilities["sftp"] = "sftp-broken"
+
+
+# What an answer that grants a request has to be (draft-ietf-secsh-filexfer-02, 7).
+KINDS = {
+    "realpath": CMD_NAME, "stat": CMD_ATTRS, "lstat": CMD_ATTRS, "opendir": CMD_HANDLE, "readlink": CMD_NAME,
+    "open": CMD_HANDLE, "read": CMD_DATA, "create": CMD_HANDLE, "statvfs": CMD_EXTENDED_REPLY,
+}  # fmt: skip
+
+
 def requests(e: Examination) -> str:
     """Try each request in a place of our own; each has its own verdict."""
     session = e.sftp()
@@ -109,6 +126,9 @@ def requests(e: Examination) -> str:
     folder = _workplace(e, session, start)
     answers.update(_reading(session, folder))
     answers.update(_writing(session, folder, e.token))
+    for name, answer in answers.items():
+        if answer.ok and answer.kind != KINDS.get(name, answer.kind if name == "readdir" else CMD_STATUS):
+            raise NotSftp(f"to {name} comes an answer of type {answer.kind}", answer.data[:200])
     # What a server need not know, such as posix-rename, is no denial.
     refused = {name: _said(a) for name, a in answers.items() if not a.ok and name in READS + WRITES}
     unread = [name for name in READS if name in refused]

@@ -21,7 +21,12 @@ READ = 32_000  # bytes of each file
 
 # What a line of a start-up file may do to a command, and how to know it.
 EFFECTS = (
-    ("ends the shell", re.compile(r"^\s*(?:[^#]*[;&|{)]\s*|then\s+|else\s+)?(?:exit|logout)\b")),
+    (
+        "ends the shell",
+        re.compile(
+            r"^\s*(?:[^#]*[;&|{)'\"]\s*|then\s+|else\s+)?(?:(?:exit|logout|set\s+-\w*e)\b|kill\s.*(?:\$\$|\$PPID))"
+        ),
+    ),
     ("replaces the shell", re.compile(r"^\s*(?:[^#]*[;&|{)]\s*|then\s+)?exec\s+[^<>&\d\s]")),
     ("waits", re.compile(r"^\s*[^#]*\b(?:sleep|wait|while\s+(?:true|:)|until\s+false)\b")),
     ("reads standard input", re.compile(r"^\s*[^#]*\b(?:read\s+\w|read$|cat\s*(?:>|$)|select\s+\w)")),

@@ -34,8 +34,12 @@ row at "$p"; row whose "$(whose "$p")"
 row type "$(stat -f -c %T "$p" 2>/dev/null)"
 row df "$(df -Pk "$p" 2>/dev/null | tail -n 1)"; row dfi "$(df -Pi "$p" 2>/dev/null | tail -n 1)"
 missing=; for s in SHARED; do [ -e "$root/shared/$s" ] || missing=yes; done
-for d in "$root" "$root/releases" "$root/cache" "$root/shared" "$root/.switchover" "$root/.switchover"/*/; do
-  d=${d%/}; [ -d "$d" ] || continue
+for d in "$root" "$root/releases" "$root/cache" "$root/shared" "$root/.switchover" "$root/.switchover"/*; do
+  d=${d%/}
+  if [ ! -d "$d" ]; then
+    if [ -e "$d" ] || [ -L "$d" ]; then row odd "$d	$(ls -ld "$d" 2>&1 | last)"; fi
+    continue
+  fi
   [ "$d" != "$root/shared" ] || [ "$missing" ] || continue
   row begun "$d"
   case $(flags "$d") in *[ia]*) row locked "$d	$(flags "$d")" ;; esac

@@ -107,7 +107,10 @@ _START_UP_FILE = re.compile(
     r"(bashrc|bash_profile|profile|zshenv|zshrc|cshrc|kshrc|config\.fish): ?(line )?\d"
 )
 _RESTRICTED = ("restricted", "not available", "nologin", "unrecognized command", "account is")
-NO_SHELLS = ("false", "true", "nologin", "rbash", "git-shell", "rssh", "scponly", "sftp-server", "lshell")
+SHELLS = (
+    "sh", "bash", "dash", "ash", "busybox-sh", "zsh", "ksh", "ksh93", "mksh", "yash", "csh", "bsd-csh",
+    "tcsh", "fish",
+)  # fmt: skip
 
 
 def sftp_only(case: Case, shown: str, **evidence: Any) -> None:
@@ -227,7 +230,7 @@ RULES: tuple[tuple[Callable[[Refusal], object], Callable[[Case, Refusal], None]]
     (lambda r: r.echoed and r.first.status == 0, _forced),
     (_says_sftp, _sftp_only),
     (lambda r: _EXPIRED.search(r.text), _expired),
-    (lambda r: r.shell in NO_SHELLS, _restricted),
+    (lambda r: r.shell and r.shell not in SHELLS, _restricted),
     (lambda r: _START_UP_FILE.search(r.text), _startup),
     (lambda r: r.guilty and (r.sftp or not r.text), _startup),
     (lambda r: r.killed and r.sftp, _startup),

@@ -71,18 +71,19 @@ def judge(case: Case, tried: Tried, needed: int) -> str:
 
 
 def _odd(case: Case, tried: Tried) -> bool:
-    """Whether something that is no directory stands where deploy_to, or a folder above it, has to be."""
+    """Whether something else stands in the place of deploy_to, of a folder above it, or of one of ours."""
     if not (row := tried.first("odd")):
         case.ok("deploy-to-odd")
         return False
     path, _, listed = row.partition("\t")
     kind = "a link that leads nowhere" if listed.startswith("l") else "not a directory"
-    root = quote(tried.layout.deploy_to)
+    root = tried.layout.deploy_to
+    folder = path if path.startswith(f"{root}/") else root
     case.fail(
         "deploy-to-odd", f"Nothing can be deployed there: {path} is {kind}.", f"ls -ld says: {listed}",
-        "deploy_to has to be a directory. Move away what stands there, or choose another deploy_to.",
-        Fix("host", f"mv {quote(path)} {quote(path + '.before-switchover')} && mkdir -p {root}; "
-            f"chown {quote(tried.user)} {root}"),
+        f"{folder} has to be a directory. Move away what stands there, or choose another deploy_to.",
+        Fix("host", f"mv {quote(path)} {quote(path + '.before-switchover')} && mkdir -p {quote(folder)}; "
+            f"chown {quote(tried.user)} {quote(folder)}"),
         path=path, listed=listed,
     )  # fmt: skip
     return True
@@ -194,7 +195,8 @@ def _forbidden(case: Case, tried: Tried, hit: list[Failure]) -> None:
     root, user = tried.layout.deploy_to, tried.user
     if tried.denied is not None:
         absent = "" if tried.at == root else f"; {root} does not exist yet"
-        change = f"mkdir -p {quote(root)} && chown -R {quote(user)} {quote(root)}"
+        names = quote(root)
+        change = f"mkdir -p {names} && chown -R {quote(user)} {names} && chmod u+rwx {names}"
         told, hint = f"{_told(hit)}{absent}", "Have deploy_to made, and given to the account."
     else:
         names = " ".join(quote(failure.folder) for failure in hit)

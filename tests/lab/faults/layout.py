@@ -8,6 +8,7 @@ import pwd
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from fabfile.site.lock import LEASE
 from tests.lab.faults.declared import SFTP_SERVER, fault, faults, sshd
@@ -152,16 +153,14 @@ faults(
 @fault("serves-old", mends=False)  # which service it is, only its owner knows
 def a_program_that_runs_in_an_older_release() -> Iterator[ExaminedHost]:
     with Sshd() as server:
-        site = server.new_dir()
-        for name in ("20260101120000", "20260102120000"):
-            (site / "releases" / name).mkdir(parents=True)
-            server.give(site / "releases" / name)
-        server.give(site / "releases")
-        (site / "current").symlink_to("releases/20260102120000")
+        place = ExaminedHost(server, deploy_to=server.new_dir())
+        place.deploy()
+        older = (Path(place.settings["deploy_to"]) / "current").resolve()
+        place.deploy()
         uid = pwd.getpwnam(server.user).pw_uid
-        running = subprocess.Popen(["sleep", "300"], cwd=site / "releases/20260101120000", user=uid)
+        running = subprocess.Popen(["sleep", "300"], cwd=older, user=uid)
         try:
-            yield ExaminedHost(server, deploy_to=site)
+            yield place
         finally:
             running.kill()
             running.wait(5)

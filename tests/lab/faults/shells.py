@@ -210,7 +210,7 @@ faults(
         "a key with a command of its own": lambda: _key_command("echo backup done"),
         "a key for rsync only": lambda: _key_command("/usr/bin/rrsync /srv"),
         "a forced command that is not there": lambda: sshd("ForceCommand /opt/no/such/program"),
-        "a forced command that reads": lambda: sshd("ForceCommand cat"),
+        "a forced command that says the date": lambda: sshd("ForceCommand date"),
     },
     mends=False,  # it stands before the key, or the line is not the one that the advice names
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pwd
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fabfile import fleet
-from fabfile.settings import load
 from tests.support.accounts import account
 from tests.support.examined import ExaminedHost
 from tests.support.network import Routed
@@ -90,7 +87,7 @@ class Recipe:
             stack.callback(place.close)
             host = Host(server, site, place, stack)
             if self.deployed and not self.rules:
-                _deploy(place)
+                place.deploy()
             self._break(host)
             yield host
 
@@ -113,23 +110,3 @@ class Recipe:
             host.place.port = host.open.enter_context(way(host.place.port))
         for change in self.client:
             change(host)
-
-
-def source(folder: Path) -> Path:
-    """What is deployed: a handful of files, one of them as large as a picture."""
-    for name, content in {
-        "index.html": b"<p>hello", "app/main.py": b"print(1)\n", "app/lib/util.py": b"",
-        "public/picture.jpg": os.urandom(200_000), "storage/keep": b"",
-    }.items():  # fmt: skip
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return folder
-
-
-def _deploy(place: ExaminedHost) -> None:
-    outcome = fleet.deploy(
-        load(None, overrides={**place.settings, "source": {"path": str(source(place.folder / "source"))}}),
-        [fleet.Target(place.address, str(place.identity))],
-    )
-    assert outcome.ok, outcome.error

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, Literal
 
 from tests.lab.unseen.kinds import KINDS, Claim, Kind, files, logins, shells, ways  # noqa: F401  (they add)
-from tests.lab.unseen.recipe import Host, Recipe, source
+from tests.lab.unseen.recipe import Host, Recipe
 from tests.support.examined import ExaminedHost
 
 TWO_AT_ONCE = 0.25  # share of the drawn ones
@@ -132,7 +132,7 @@ def _score(drawn: Drawn, named: Sequence[str], ok: bool, truth: Truth) -> Score:
 
 def _deployment(place: ExaminedHost) -> Truth:
     """What becomes of a small real deployment to the same host, in the same way."""
-    words = ["deploy", "--json", "--source", str(source(place.folder / "source"))]
+    words = ["deploy", "--json", "--source", str(place.source())]
     code, _, _ = _fab(place, words)
     return "no end" if code is None else "fails" if code else "works"
 
