@@ -23,7 +23,7 @@ def login(e: Examination) -> None:
     """Log in; on failure look at what lets nobody in, and have the rules name it."""
     for hop in _hops(e.connection):
         heard = _Log(hop)
-        started = time.monotonic()
+        started, late = time.monotonic(), False
         try:
             hop.open()
         except ConnectionFailed as error:
@@ -32,8 +32,9 @@ def login(e: Examination) -> None:
             if not _waited_longer(e, hop, error):
                 explain(e, _way_in(e, hop, error, took, heard.lines))
                 return
+            late = True
         e.since = time.monotonic()
-        slowness.login(e, hop.host, e.since - started, hop.rules.connect_timeout)
+        slowness.login(e, hop.host, e.since - started, hop.rules.connect_timeout, late=late)
     for ability in ("port", "greeting", "keys", "login"):
         e.saw(ability)
     _describe(e)

@@ -44,6 +44,7 @@ for d in "$root" "$root/releases" "$root/cache" "$root/shared" "$root/.switchove
   row begun "$d"
   case $(flags "$d") in *[ia]*) row locked "$d	$(flags "$d")" ;; esac
   f=$d/NAME-x
+  rm -rf "$f" 2>/dev/null  # of a turn before, which was cut
   each mkdir mkdir "$f" && each write fill "$f/1" && each chmod chmod 640 "$f/1" &&
     each rename mv -f "$f/1" "$f/2" && each remove rm -r "$f"
   rm -rf "$f" 2>/dev/null
@@ -55,6 +56,7 @@ if [ -L "$c" ]; then
 fi
 row begun "$p"
 t=$p/NAME
+rm -rf "$t" 2>/dev/null
 try mkdir mkdir -m 700 "$t"
 [ -d "$t" ] || exit 0
 try write sh -c 'head -c 1048576 /dev/zero > "$1"' sh "$t/mb"

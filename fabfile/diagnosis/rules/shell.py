@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from . import account
 from .account import GUARD, Startup
 
 SAID_SHOWN = 500  # characters
-PLAIN_STATUS = 7
+PLAIN_STATUS = 10 + secrets.randbelow(90)  # no shell that ends all commands alike ends them so
 PLAIN = f"echo $((6*7)); exit {PLAIN_STATUS}"
 PLAIN_SAYS = b"42"
 

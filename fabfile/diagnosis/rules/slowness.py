@@ -9,14 +9,14 @@ SLOW_LOGIN = 5.0  # seconds
 SLOW_AFTERWARDS = 3.0  # seconds from an accepted login to the first answer
 
 
-def login(case: Case, host: str, took: float, timeout: float) -> None:
-    """How long it took until a login was accepted."""
+def login(case: Case, host: str, took: float, timeout: float, *, late: bool = False) -> None:
+    """How long it took until a login was accepted. late: no deployment would have waited for it."""
     case.facts["login"] = f"{took:.2f} s"
     if took >= SLOW_LOGIN:
         why = (
             f"{took:.1f} s from the first packet to the answer; ssh.connect_timeout is {timeout:g} s a stage"
         )
-        _slow(case, host, took, why)
+        _slow(case, host, took, why, late=late)
 
 
 def greeting(case: Case, host: str, took: float, timeout: float) -> None:
@@ -41,9 +41,11 @@ def after_the_login(case: Case, host: str, took: float) -> None:
         _slow(case, host, took, why)
 
 
-def _slow(case: Case, host: str, took: float, why: str) -> None:
-    case.warn(
-        "slow-login", f"Each connection costs {took:.0f} s: so long takes the login at {host}.", why,
+def _slow(case: Case, host: str, took: float, why: str, *, late: bool = False) -> None:
+    no_login = "No login in time: each" if late else "Each"
+    case.judge(
+        "fail" if late else "warn", "slow-login",
+        f"{no_login} connection costs {took:.0f} s, so long takes the login at {host}.", why,
         "Something that the login runs through is slow: PAM (LDAP, a directory that does not answer), the "
         "name of this machine's address (UseDNS), or the host is overloaded. Each reconnection pays it "
         "again. Give it time:",

@@ -81,13 +81,15 @@ class Recipe:
                 server = Sshd(user=user)
             stack.enter_context(server)
             site = server.new_dir()
-            ssh = {**PATIENCE, **self.settings.pop("ssh", {})}
             namespace = server.client if isinstance(server, Routed) else ""
-            place = ExaminedHost(server, deploy_to=site, namespace=namespace, ssh=ssh, **self.settings)
+            place = ExaminedHost(server, deploy_to=site, namespace=namespace, ssh=PATIENCE)
             stack.callback(place.close)
             host = Host(server, site, place, stack)
             if self.deployed and not self.rules:
                 place.deploy()
+                (place.folder / "known_hosts").unlink(missing_ok=True)
+            place.settings["ssh"] |= self.settings.pop("ssh", {})
+            place.settings |= self.settings
             self._break(host)
             yield host
 
