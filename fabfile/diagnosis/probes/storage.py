@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ...remote.shell import quote
 from ..examination import PROBE, Examination, lines, read_rows
 from ..rules import storage as rules
@@ -34,8 +36,7 @@ row at "$p"; row whose "$(whose "$p")"
 row type "$(stat -f -c %T "$p" 2>/dev/null)"
 row df "$(df -Pk "$p" 2>/dev/null | tail -n 1)"; row dfi "$(df -Pi "$p" 2>/dev/null | tail -n 1)"
 missing=; for s in SHARED; do [ -e "$root/shared/$s" ] || missing=yes; done
-for d in "$root" "$root/releases" "$root/cache" "$root/shared" "$root/.switchover" "$root/.switchover"/*; do
-  d=${d%/}
+for d in FOLDERS; do
   if [ ! -d "$d" ]; then
     if [ -e "$d" ] || [ -L "$d" ]; then row odd "$d	$(ls -ld "$d" 2>&1 | last)"; fi
     continue
@@ -83,8 +84,18 @@ def try_it(e: Examination) -> str:
     """Everything that a deployment does to its file systems, once, on a small scale."""
     assert e.layout is not None
     shared = " ".join(quote(path) for path in (*e.settings.shared.dirs, *e.settings.shared.files)) or "''"
-    text = SCRIPT.replace("ROOT", quote(e.layout.deploy_to)).replace("NAME", f"{PROBE}{e.token}-s")
-    said = e.ask(text.replace("FOLDER_BYTES", str(FOLDER_BYTES)).replace("SHARED", shared), TRIED_WITHIN)
+    at = e.layout
+    folders = (
+        at.deploy_to, at.releases, at.cache, at.shared, at.own, at.locks, at.records, at.incoming, at.jobs,
+        at.cache_state,
+    )  # fmt: skip
+    values = {
+        "ROOT": quote(at.deploy_to), "NAME": f"{PROBE}{e.token}-s", "SHARED": shared,
+        "FOLDERS": " ".join(map(quote, folders)), "FOLDER_BYTES": str(FOLDER_BYTES),
+    }  # fmt: skip
+    # In one go: a path may have one of these words in it.
+    text = re.sub(r"\b(ROOT|NAME|SHARED|FOLDERS|FOLDER_BYTES)\b", lambda found: values[found[0]], SCRIPT)
+    said = e.ask(text, TRIED_WITHIN)
     found = read_rows(said.out)
     if rules.hangs(e, found, said.ended, TRIED_WITHIN):
         return "a path hangs"

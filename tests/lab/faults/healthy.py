@@ -15,6 +15,13 @@ control("OpenSSH")(sshd)
 control("OpenSSH, external sftp-server")(lambda: sshd(sftp=SFTP_SERVER))
 
 
+@control("OpenSSH with a site")
+def deployed() -> Iterator[ExaminedHost]:
+    for place in sshd():
+        place.deploy()
+        yield place
+
+
 @control("Dropbear")
 def dropbear_server() -> Iterator[ExaminedHost]:
     with servers.dropbear() as server, Sshd() as other:
