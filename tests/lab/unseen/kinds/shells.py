@@ -169,7 +169,7 @@ WRAPPED = {
     'sh -c "$SSH_ORIGINAL_COMMAND"; echo bye': ("shell-noise",),
     'sh -c "$SSH_ORIGINAL_COMMAND"; exit 0': ("shell-forced",),
     'sh -c "$SSH_ORIGINAL_COMMAND" | cat': ("shell-forced",),
-    'sh -c "$SSH_ORIGINAL_COMMAND" 2>&1': (),
+    'sh -c "$SSH_ORIGINAL_COMMAND" 2>&1': ("shell-noise",),
     'exec sh -c "$(echo "$SSH_ORIGINAL_COMMAND" | tr a-z A-Z)"': ("shell-forced",),
 }  # fmt: skip
 
@@ -186,7 +186,9 @@ def a_command_that_runs_ours(draw: Random, recipe: Recipe) -> Claim:
     recipe.changes.append(change)
     # A wrapper that passes nearly everything on need not be told where deployments work.
     return claim(
-        line, *WRAPPED[text], quiet=not WRAPPED[text] or "exit 0" in text or "| cat" in text or "bye" in text
+        line,
+        *WRAPPED[text],
+        quiet=not WRAPPED[text] or "2>&1" in text or "exit 0" in text or "| cat" in text or "bye" in text,
     )
 
 
