@@ -21,6 +21,7 @@ SYSTEM = {
     "git": "git",
     "curl": "curl",
     "busybox": "busybox",
+    "toybox": "toybox",
     "mkfs.xfs": "xfsprogs",
     "unshare": "util-linux",
     "ip": "iproute2",

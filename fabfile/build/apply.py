@@ -29,16 +29,19 @@ def lean(script: str) -> str:
 FEW = 8
 ARGUMENTS = 60_000  # bytes of arguments a command; POSIX promises no more than 4096, Linux has 131072 each
 
-# into: the directory whose physical path is $1. Where we are is asked of the system: bash makes $PWD out of
-# the name it was given, which may have led elsewhere meanwhile.
+# ask: sets $PWD to where we are, as the system says it: bash makes it out of the name it was given, which may
+# have led elsewhere meanwhile. mksh takes the link in /proc for a directory.
+# into: the directory whose physical path is $1.
 # tree_in: the tree $2 in the directory $1, made where it is missing.
 # enter: the directory $1 below $tree, one name at a time. Whatever stands in a directory's place goes and the
 # directory is made, but for a link where $links says that it stays: the status is 2 then.
 ENTER = lean(r"""
-self=.; [ ! -d /proc/self/cwd ] || self=/proc/self/cwd
-into() { { cd -P "$1" && cd -P "$self" && [ "$PWD" = "$1" ]; } >/dev/null 2>&1 || { cd /; return 1; }; }
+ask() { cd -P /proc/self/cwd; }
+(cd / && ask && [ "$PWD" = / ]) >/dev/null 2>&1 ||
+  case ${KSH_VERSION-} in ?*) ask() { PWD=$(pwd -P); } ;; *) ask() { cd -P .; } ;; esac
+into() { { cd -P "$1" && ask && [ "$PWD" = "$1" ]; } >/dev/null 2>&1 || { cd /; return 1; }; }
 tree_in() {
-  cd -P "$1" >/dev/null && cd -P "$self" >/dev/null || exit
+  cd -P "$1" >/dev/null && ask >/dev/null || exit
   tree=${PWD%/}/$2
   [ -e "./$2" ] || [ -L "./$2" ] || mkdir -m 700 "./$2" || exit
   into "$tree" || { echo "$tree is not a directory, but a link, or it can't be entered" >&2; exit 1; }

@@ -64,7 +64,7 @@ def _fresh(source: str, target: str) -> str:
     """A function that makes `target` an empty directory and the working directory; $from is the source."""
     parent, name = quote(posixpath.dirname(target)), quote(posixpath.basename(target))
     return (
-        f'cd -P {quote(source)} >/dev/null && cd -P "$self" >/dev/null || exit; from=$PWD\n'
+        f"cd -P {quote(source)} >/dev/null && ask >/dev/null || exit; from=$PWD\n"
         f"fresh() {{ cd -P {parent} >/dev/null && rm -rf ./{name} && tree_in . {name}; }}"
     )
 

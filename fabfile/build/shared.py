@@ -77,7 +77,7 @@ def link(layout: Layout, release: str, what: Shared, *, keep_links: bool) -> str
     parent, name = posixpath.split(release)
     lines = [
         f"mkdir -p {quote(layout.shared)}",
-        f'cd -P {quote(layout.shared)} >/dev/null && cd -P "$self" >/dev/null; shared=$PWD',
+        f"cd -P {quote(layout.shared)} >/dev/null && ask >/dev/null; shared=$PWD",
         f"tree_in {quote(parent)} {quote(name)}",
         'release=$tree; way "${release%/*}" "$shared"',
         f"printf '{_WAY} %s\\n' \"../$way\"",
@@ -223,8 +223,8 @@ share() {
   rm -rf "./$base"; ln -sn "$up../$way/$path" "./$base"
   # Where it leads is followed now: a link that dangles is a release without its data.
   [ ! -d "./$base" ] || [ "$kind" = dir ] || refuse "$path leads to a directory"
-  cd -P "./$up../$way${folder:+/$folder}" >/dev/null && cd -P "$self" >/dev/null && here=$PWD
-  cd -P "$shared${folder:+/$folder}" >/dev/null && cd -P "$self" >/dev/null
+  cd -P "./$up../$way${folder:+/$folder}" >/dev/null && ask >/dev/null && here=$PWD
+  cd -P "$shared${folder:+/$folder}" >/dev/null && ask >/dev/null
   [ "$here" = "$PWD" ] || refuse "the link $path of the release does not lead to $shared/$path"
   [ "$kind" = file ] || [ -d "./$base" ] || refuse "$shared/$path is not there"
 }

@@ -50,7 +50,17 @@ _START = (
     "set +aefuvxC; unset -f command printf tr read; account=$(umask; export -p); "
     f"command -v tr >/dev/null || PATH=${{PATH:+$PATH:}}{STANDARD_PATH}; LC_ALL=C; export PATH LC_ALL; "
     "printf %s%s {second} {first} >&2; printf %s%s {first} {second}; {sync}"
-    'coded=$(printf %s "$@" | tr "Z[~]&^(" "Z-]&-("); coded=$(printf %b "$coded"); eval "$coded"'
+    'coded=$(printf %s "$@"); if command -v tr >/dev/null; then '
+    'coded=$(printf %s "$coded" | tr "Z[~]&^(" "Z-]&-("); else {no_tr}fi; '
+    'coded=$(printf %b "$coded"); eval "$coded"'
+)
+# The same where there is no tr (toybox): a backslash is what sed's `l` writes for the end of a first line,
+# and IFS puts one in the place of another. The dot keeps an empty last field.
+_NO_TR = (
+    'back=$( (echo; echo) | sed -n "N;l"); back=${back%n?}; set -f; '
+    'IFS="~"; set -- $coded.; IFS=$back; coded="$*"; '
+    'IFS="^"; set -- $coded; IFS=$(printf %b "${back}0047"); coded="$*"; '
+    "unset IFS; set +f; coded=${coded%.}; "
 )
 _SYNC = 'line=; until [ "$line" = {sync} ]; do IFS= read -r line || exit 75; done; '
 
@@ -87,7 +97,7 @@ class Request:
             raise ValueError("a NUL can't enter a command")
         first, second, sync = (secrets.token_hex(8) for _ in range(3))
         start = _START.replace("{sync}", _SYNC.replace("{sync}", sync) if takes_data else "")
-        start = start.replace("{first}", first).replace("{second}", second)
+        start = start.replace("{first}", first).replace("{second}", second).replace("{no_tr}", _NO_TR)
         coded = encode((_ENVIRONMENT + script).encode("utf-8", "surrogateescape"))
         words = b" ".join(b"'%s'" % coded[at : at + WORD] for at in range(0, len(coded), WORD))
         return cls(

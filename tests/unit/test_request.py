@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -35,6 +36,18 @@ def test_any_bytes_arrive(shell: list[str], data: bytes) -> None:
     assert not set(request.text) & set(b"\n!\\") and request.text.isascii()
     assert request.mark not in request.text and request.err_mark not in request.text
     assert answer(request, ["sh"], shell) == data
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.binary(max_size=3000).map(lambda data: data.replace(b"\0", b"")))
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda words: words[0])
+def test_any_bytes_arrive_without_tr(shell: list[str], data: bytes) -> None:
+    """toybox has none."""
+    request = Request.of(f"printf %s {quote(data.decode('utf-8', 'surrogateescape'))}")
+    asked = b"if command -v tr >/dev/null;"
+    assert asked in request.text
+    without = replace(request, text=request.text.replace(asked, b"if false;"))
+    assert answer(without, ["sh"], shell) == data
 
 
 @pytest.mark.parametrize("login", LOGINS, ids=lambda words: words[0])
