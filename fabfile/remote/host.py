@@ -20,7 +20,15 @@ from .files import Files
 from .output import ANSWER
 from .shell import Result, Script, Shell, quote
 
-# Programs that change what a deployment can do. The plain POSIX ones are taken for granted.
+# Without these there is no deployment. All but readlink and stat are POSIX's; see docs/where-it-works.md.
+NEEDED = (
+    "cat", "chmod", "cp", "cut", "date", "df", "find", "grep", "head", "id", "ln", "mkdir", "mv", "readlink",
+    "rm", "rmdir", "sed", "sleep", "sort", "stat", "tail", "touch", "wc",
+)  # fmt: skip
+LACKS = 69  # the status that says that one is missing; EX_UNAVAILABLE of sysexits.h
+_ANY_NEEDED = "|".join(NEEDED)
+
+# Programs that change what a deployment can do.
 PROGRAMS = ("tar", "zstd", "gzip", "rsync", "stat", "sha256sum", "curl", "wget", "setsid")
 
 
@@ -96,14 +104,28 @@ class Host:
     def facts(self) -> Facts:
         """What the host is able to do; asked once."""
         if self._facts is None:
-            self.learn(self.shell.run(_FACTS, what="Looking at the host").text)
+            self.learn(self.shell.batch([self.asking])[0].text)
         assert self._facts is not None
         return self._facts
 
     @property
     def asking(self) -> Script:
-        """What asks for the facts, for a batch; its output is for learn()."""
-        return Script("Looking at the host", ":" if self._facts else _FACTS)
+        """What asks for the facts, for a batch; its output is for learn(). It fails where a program is
+        missing, so nothing behind it runs.
+        """
+        return Script("Looking at the host", ":" if self._facts else _FACTS, explain=self._lacking)
+
+    def _lacking(self, left: Result) -> HostNotReady | None:
+        missing = re.findall(rf"^missing\t({_ANY_NEEDED})$", left.text, re.M)
+        if left.status != LACKS or not missing:
+            return None
+        names = ", ".join(f"`{name}`" for name in missing)
+        return HostNotReady(
+            f"{self.name} has no {names}.",
+            "neither in the account's PATH nor in the usual places, and each deployment needs it",
+            "Install it there (coreutils, findutils, grep, sed; BusyBox and toybox have them all), or add "
+            "its place to the account's PATH.",
+        )
 
     def learn(self, text: str) -> None:
         """Take the facts from what the host said."""
@@ -169,12 +191,18 @@ def replace_file(fresh: str, path: str) -> str:
     return f"{{ [ ! -d {name} ] || rm -rf {name}; }} && mv -f {quote(fresh)} {name}"
 
 
+# toybox's mv -T refuses to replace a link to a directory.
 _FACTS = f"""
+lacks=0
+for p in {" ".join(NEEDED)}; do
+  command -v "$p" >/dev/null 2>&1 || {{ lacks={LACKS}; printf 'missing\\t%s\\n' "$p"; }}
+done
+[ $lacks = 0 ] || exit $lacks
 printf 'user\\t%s\\n' "$(id -un 2>/dev/null || id -u)"
 printf 'machine\\t%s\\n' "$(hostname 2>/dev/null || uname -n)"
 for p in {" ".join(PROGRAMS)}; do command -v "$p" >/dev/null 2>&1 && printf 'program\\t%s\\n' "$p"; done
 cp --help 2>&1 | grep -q -- --reflink && printf 'cp_reflink\\t1\\n'
-mv --help 2>&1 | grep -q -- '-T' && printf 'mv_no_target\\t1\\n'
+case $(mv --help 2>&1) in *[Tt]oybox*) ;; *-T*) printf 'mv_no_target\\t1\\n' ;; esac
 find / -maxdepth 0 -printf '%C@' >/dev/null 2>&1 && printf 'find_printf\\t1\\n'
 printf 'cores\\t%s\\n' "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
 printf 'end\\t\\n'

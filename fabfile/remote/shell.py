@@ -16,7 +16,7 @@ from itertools import chain
 
 import paramiko
 
-from ..errors import CommandFailed, CommandTimedOut, LinkLost, classify
+from ..errors import CommandFailed, CommandTimedOut, LinkLost, SwitchoverError, classify
 from .connection import LINK_ERRORS, Connection
 from .output import ANSWER, Drain
 from .request import FROM_STDIN, Request, whole
@@ -57,11 +57,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Script:
-    """One of several scripts that travel together. what: names it in errors; needed: else it may fail."""
+    """One of several scripts that travel together. what: names it in errors; needed: else it may fail.
+
+    explain: the error for what a needed one has left that failed; None: the general one.
+    """
 
     what: str
     script: str
     needed: bool = True
+    explain: Callable[[Result], SwitchoverError | None] | None = None
 
 
 Ended = Callable[[int, bytes], None]
@@ -109,13 +113,15 @@ class Batch:
         return self.mark.encode() + rb" (\d{1,3});"
 
     def read(self, result: Result) -> list[Result]:
-        """What each part left; stderr is that of all. Raises CommandFailed for the needed one that failed."""
+        """What each part left; stderr is that of all. Raises CommandFailed, or what explains it, for the
+        needed one that failed.
+        """
         pieces = re.split(self._end, result.out)
         ends = zip(pieces[::2], pieces[1::2], strict=False)
         results = [Result(int(status), out, result.err) for out, status in ends]
         for part, left in zip(self.parts, results, strict=False):
             if part.needed and left.status != 0:
-                raise failed(part.what, left)
+                raise (part.explain and part.explain(left)) or failed(part.what, left)
         if result.status != 0 or len(results) != len(self.parts):
             what = self.parts[min(len(results), len(self.parts) - 1)].what
             raise failed(what, Result(result.status, pieces[-1], result.err))

@@ -10,7 +10,7 @@ from ..results import UNKNOWN, HostResult, ServedAgain
 from ..site import records, went_back
 from ..site.records import Record
 from ..site.state import State
-from . import deadman
+from . import deadman, switch
 from .services import Services, tree_before
 from .session import HostSession, HostView
 
@@ -24,6 +24,7 @@ def require_tools(view: HostView, *, health: bool) -> None:
             "health.url is fetched from the host, after the switch",
             "Install curl there, or leave the check out: --skip-health, or no `health` in config.yaml.",
         )
+    switch.require_rename(host)
     if view.settings.confirm and not host.facts.mv_no_target:
         deadman.refuse(host)
 

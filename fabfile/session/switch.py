@@ -56,14 +56,27 @@ def _replace(host: Host, layout: Layout, target: str, guard: str, first: Sequenc
         raise
 
 
+def require_rename(host: Host) -> None:
+    """Raise HostNotReady where the host can't replace a link in one step, as far as that can be known."""
+    if host.facts.mv_no_target:
+        return
+    host.files.settle()
+    if not host.files.uses_sftp:
+        raise _unable(host, "SFTP is not used")
+
+
 def _rename_over_sftp(host: Host, fresh: str, current: str) -> None:
     """Where mv has no -T, SFTP's posix-rename does the same."""
     host.files.settle()
     try:
         host.files.sftp.rename_over(fresh, current)
     except FilesError as error:
-        raise HostNotReady(
-            f"{host.name} can't replace a link in one step.",
-            f"its mv knows no -T, and over SFTP: {error.what} {error.why}",
-            "Install coreutils or BusyBox there, or have SFTP enabled.",
-        ) from error
+        raise _unable(host, f"over SFTP: {error.what} {error.why}") from error
+
+
+def _unable(host: Host, why: str) -> HostNotReady:
+    return HostNotReady(
+        f"{host.name} can't replace a link in one step.",
+        f"its mv has no -T that replaces a link to a directory, and {why}",
+        "Install coreutils or BusyBox there, or have SFTP enabled.",
+    )

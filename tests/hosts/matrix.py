@@ -9,8 +9,7 @@ import contextlib
 import fcntl
 import os
 import random
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,12 @@ import fabric
 
 from fabfile import fleet
 from fabfile.events import Note
+from fabfile.remote.host import NEEDED
 from fabfile.settings import load
+from tests.hosts.bare import BareHost, all_but, boxed
 from tests.support import servers
 from tests.support.accounts import account
 from tests.support.examined import ExaminedHost
-from tests.support.programs import tools
 from tests.support.sshd import Sshd
 from tests.support.trees import assert_same, write
 
@@ -50,8 +50,8 @@ START_UPS = {
     "GZIP": "export GZIP=-9 ZSTD_CLEVEL=19 XZ_OPT=-9", "HOME elsewhere": "export HOME=/nonexistent",
 }  # fmt: skip
 MISSING = (
-    "zstd", "gzip", "tar", "sha256sum", "setsid", "curl", "wget", "rsync", "nproc", "ps", "hostname",
-    "mktemp",
+    "awk", "curl", "gzip", "hostname", "ls", "mktemp", "nproc", "ps", "rsync", "setsid", "sha256sum", "tar",
+    "tr", "uname", "wget", "xargs", "zstd",
 )  # fmt: skip
 SERVERS = {
     "MaxSessions 1": "MaxSessions 1", "MaxSessions 2": "MaxSessions 2", "MaxSessions 3": "MaxSessions 3",
@@ -63,11 +63,12 @@ SERVERS = {
 
 @dataclass(frozen=True)
 class Row:
-    """works: whether a deployment is to succeed, else it is refused, and soon."""
+    """works: whether a deployment is to succeed, else it is refused, soon, and `because` of this."""
 
     name: str
     make: Callable[[], AbstractContextManager[ExaminedHost]]
     works: bool = True
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,22 +96,10 @@ def host(
 
 
 @contextlib.contextmanager
-def lacking(*programs: str) -> Iterator[ExaminedHost]:
-    """A host without some programs."""
-    with tools(without=programs) as folder, Sshd(extra=f"SetEnv PATH={folder}") as server:
-        yield ExaminedHost(server, deploy_to=server.new_dir())
-
-
-@contextlib.contextmanager
-def busybox() -> Iterator[ExaminedHost]:
-    """A host whose every program is BusyBox's."""
-    with tools(without=tuple(path.name for path in Path("/usr/bin").iterdir())) as folder:
-        (folder / "busybox").symlink_to(shutil.which("busybox") or "busybox")
-        for name in os.popen("busybox --list").read().split():
-            with contextlib.suppress(FileExistsError):
-                (folder / name).symlink_to(folder / "busybox")
-        with Sshd(extra=f"SetEnv PATH={folder}") as server:
-            yield ExaminedHost(server, deploy_to=server.new_dir())
+def bare(programs: Mapping[str, str], **keys: object) -> Iterator[ExaminedHost]:
+    """A host that has these programs and no others."""
+    with BareHost(programs) as server:
+        yield ExaminedHost(server, deploy_to=server.new_dir(), **keys)
 
 
 @contextlib.contextmanager
@@ -146,11 +135,30 @@ def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
         for name, text in START_UPS.items()
     ]  # fmt: skip
     made += [Row(f"sshd: {name}", lambda extra=extra: host(extra=extra)) for name, extra in SERVERS.items()]  # type: ignore[misc]
-    made += [Row(f"without {name}", lambda name=name: lacking(name)) for name in MISSING]  # type: ignore[misc]
+    made += [Row(f"without {name}", lambda name=name: bare(all_but(name))) for name in MISSING]  # type: ignore[misc]
+    made += [
+        Row(f"without {name}", lambda name=name: bare(all_but(name)), False, f"has no `{name}`")
+        for name in NEEDED
+    ]  # type: ignore[misc]
+    made += [
+        Row(f"/bin/sh is {name}", lambda name=name: bare({**all_but("sh"), "sh": name}))  # type: ignore[misc]
+        for name in ("bash", "mksh", "ksh93", "zsh", "busybox")
+    ]  # fmt: skip
     made += [
         Row(f"Dropbear, transfer {how}", lambda how=how: dropbear(how)) for how in ("stream", "sftp", "rsync")
     ]  # type: ignore[misc]
-    made += [Row("BusyBox's programs only", busybox), Row("no SFTP", lambda: host(sftp=None))]
+    made += [
+        Row(f"{box}'s programs only, /bin/sh is {sh}, transfer {how}",
+            lambda box=box, sh=sh, how=how: bare(boxed(box, sh), transfer=how))  # type: ignore[misc]
+        for box, sh in (("busybox", "busybox"), ("toybox", "dash"), ("toybox", "mksh"))
+        for how in ("stream", "sftp")
+    ]  # fmt: skip
+    no_sftp = {"ssh": {"sftp": "off"}}
+    made += [
+        Row("toybox's programs only, and no SFTP", lambda: bare(boxed("toybox", "dash"), **no_sftp), False,
+            "can't replace a link in one step"),
+        Row("no SFTP", lambda: host(sftp=None)),
+    ]  # fmt: skip
     draw = random.Random(seed)
     for number in range(pairs):
         shell, text = draw.choice(list(SHELLS)), draw.choice(list(START_UPS))
@@ -204,6 +212,7 @@ def sample(every: Sequence[Row]) -> list[Row]:
     names = (
         "login shell tcsh", "login shell fish", "login shell nologin", "start-up file: read",
         "start-up file: noise, external sftp-server", "sshd: MaxSessions 1", "Dropbear, transfer stream",
-        "BusyBox's programs only",
+        "busybox's programs only, /bin/sh is busybox, transfer stream", "without cut",
+        "toybox's programs only, /bin/sh is mksh, transfer stream",
     )  # fmt: skip
     return [row for row in every if row.name in names]

@@ -32,7 +32,7 @@ def tried(number: int, seed: int, pairs: int) -> tuple[str, bool, str, float]:
     except Exception as error:  # noqa: BLE001  (told in the table)
         return row.name, False, f"**{type(error).__name__}**: {str(error)[:300]}", time.monotonic() - started
     took = time.monotonic() - started
-    right = bool(seen.refused) != row.works
+    right = bool(seen.refused) != row.works and row.because in seen.refused
     said = (
         f"refused: {seen.refused}" if seen.refused else "works" + "".join(f"; note: {n}" for n in seen.notes)
     )

@@ -23,5 +23,6 @@ def test_a_host_as_people_have_it(row: Row, tmp_path: Path, monkeypatch: pytest.
         seen = round_on(place, tmp_path / "source")
         place.close()
     assert bool(seen.refused) != row.works, seen
+    assert row.because in seen.refused
     if row.works:
         assert all("SFTP can't be used" in note for note in seen.notes), seen.notes
