@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import time
 
 from ...errors import AuthenticationFailed, ConnectionFailed, HostKeyRefused
@@ -13,7 +12,7 @@ from ...remote.connection import Connection
 from ..examination import Examination
 from ..rules import slowness
 from ..rules.way_in import WayIn, explain
-from . import second_looks
+from . import network, second_looks
 
 PATIENCE = 28.0  # seconds for a login that was not answered in ssh.connect_timeout
 PINGS = 3
@@ -107,8 +106,7 @@ def _describe(e: Examination) -> None:
     key = transport.get_remote_server_key()
     e.facts["host key"] = f"{key.get_name()} {host_keys.fingerprint(key.asbytes())}"
     e.facts["cipher"] = str(transport.remote_cipher)
-    sock = transport.sock
-    if isinstance(sock, socket.socket):
+    if sock := network.tcp_socket(e.connection):
         e.facts["address"] = str(sock.getpeername()[0])
     took = []
     for _ in range(PINGS):

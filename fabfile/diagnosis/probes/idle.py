@@ -29,6 +29,7 @@ from ...remote.connection import LINK_ERRORS, Connection
 from ...remote.sftp_session import NotSftp, SftpSession
 from ..examination import ANSWER_WITHIN, Examination
 from ..finding import Fix, IdleLife
+from .network import tcp_socket
 
 BEAT = 5.0  # seconds between keepalives that hold a connection through nearly anything
 KINDS, SHORTEST = 8, 2.0  # connections at most; seconds that show anything
@@ -123,8 +124,8 @@ def _live(e: Examination, kind: Kind, delay: float) -> Life:
 
 
 def _tcp_keepalive(connection: Connection, seconds: int) -> None:
-    sock = connection.transport.sock
-    if isinstance(sock, socket.socket) and hasattr(socket, "TCP_KEEPIDLE"):
+    sock = tcp_socket(connection)
+    if sock is not None and hasattr(socket, "TCP_KEEPIDLE"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)

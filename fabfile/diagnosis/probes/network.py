@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import paramiko
 
 from ...errors import SwitchoverError
+from ...remote.connection import Connection
 from ...remote.request import Request
 from ..examination import Examination, Unanswered
 from ..rules import network as rules
@@ -32,10 +33,16 @@ FIRST = 6_000  # bytes: some large packets each way
 TCP_INFO_SIZE, RETRANSMITTED_AT, SEGMENTS_AT = 192, 100, 136
 
 
+def tcp_socket(connection: Connection) -> socket.socket | None:
+    """The TCP connection below, or None: a jump host's channel or a ProxyCommand's pipe is in its place."""
+    sock = connection.transport.sock
+    return sock if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX else None
+
+
 def loss(e: Examination) -> str:
     """Ask this machine's kernel what of all that was sent it had to send twice."""
-    sock = e.connection.transport.sock
-    if not isinstance(sock, socket.socket) or not hasattr(socket, "TCP_INFO"):
+    sock = tcp_socket(e.connection)
+    if sock is None or not hasattr(socket, "TCP_INFO"):
         return "this machine does not tell what it had to send again"
     data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_SIZE)
     if len(data) < SEGMENTS_AT + 4:
