@@ -13,9 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from tests.lab import sshd10
 from tests.lab.faults import CONTROLS, FAULTS
@@ -24,11 +26,12 @@ from tests.support.examined import ExaminedHost
 from tests.support.proxy import Proxy
 from tests.support.sshd import Sshd
 
+T = TypeVar("T")
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- written by inv lab: begin -->", "<!-- end -->"
 
 
-def table(verdicts: Iterable[Verdict], missing: Iterable[str], healthy: dict[str, list[str]]) -> str:
+def table(verdicts: Iterable[Verdict], missing: Iterable[str], healthy: Mapping[str, list[str] | str]) -> str:
     """The README's tables."""
     lines = [
         "| fault made | finding expected | found, in their order | by its own advice | |",
@@ -38,9 +41,12 @@ def table(verdicts: Iterable[Verdict], missing: Iterable[str], healthy: dict[str
         mended = {None: "can't be tried here", True: "mended", False: "**not mended**"}[v.mended]
         named = ", ".join(f"`{id}`" for id in v.named) or "nothing"
         lines.append(f"| {v.fault} | `{v.expected}` | {named} | {mended} | {'✓' if v.right else '**✗**'} |")
-    lines += [f"| {name} | | not made: this machine lacks what it needs | | |" for name in missing]
+    lines += [f"| {name} | | not made | | |" for name in missing]
     lines += ["", "| healthy host | false alarms |", "|---|---|"]
-    lines += [f"| {name} | {', '.join(found) or 'none'} |" for name, found in healthy.items()]
+    lines += [
+        f"| {name} | {found if isinstance(found, str) else ', '.join(found) or 'none'} |"
+        for name, found in healthy.items()
+    ]
     return "\n".join(lines)
 
 
@@ -54,26 +60,47 @@ def seconds_at_50_ms() -> float:
         return time.monotonic() - started
 
 
+def _made(what: Callable[[], T]) -> T | str:
+    """What came of it, or why it could not be made here: one that can't does not end the run."""
+    # Else bash takes itself for a shell in a shell, and reads no start-up file.
+    os.environ.pop("SHLVL", None)
+    with tempfile.TemporaryDirectory(prefix="switchover-home-") as home:
+        os.environ["HOME"] = home
+        try:
+            return what()
+        except (AssertionError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            return f"{type(error).__name__}: {error}"[:300]
+
+
+def _healthy(name: str) -> tuple[str, list[str] | str]:
+    found = _made(lambda: [finding["id"] for finding in alarms(name)])
+    print("healthy" if not found else f"ALARM {found}", name, flush=True)
+    return name, found
+
+
+def _named(name: str) -> Verdict | str:
+    (fault,) = [fault for fault in FAULTS if fault.name == name]
+    found = (fault.missing and f"needs {fault.missing}") or _made(lambda: judge(fault))
+    right = not isinstance(found, str) and found.right
+    print("right" if right else f"WRONG {found}", name, flush=True)
+    return found
+
+
 def main() -> int:
     """Exit code 1 when a fault was not named right, or a healthy host raised an alarm."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", help="faults and healthy hosts with this regular expression in their name")
-    only = parser.parse_args().only
-    os.environ.pop("SHLVL", None)  # else bash takes itself for a shell in a shell, and reads no start-up file
-    with tempfile.TemporaryDirectory(prefix="switchover-home-") as home:
-        os.environ["HOME"] = home
-        sshd10.make_root()
-        healthy = {}
-        for name in _chosen(CONTROLS, only):
-            healthy[name] = [finding["id"] for finding in alarms(name)]
-            print("healthy" if not healthy[name] else f"ALARM {healthy[name]}", name, flush=True)
-        verdicts = []
-        for fault in [f for f in FAULTS if not f.missing and _chosen([f.name], only)]:
-            verdicts.append(judge(fault))
-            print("right" if verdicts[-1].right else f"WRONG {verdicts[-1]}", fault.name, flush=True)
-    if only:
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at a time")
+    given = parser.parse_args()
+    sshd10.make_root()
+    faults = _chosen([fault.name for fault in FAULTS], given.only)
+    with ProcessPoolExecutor(given.jobs) as pool:
+        healthy = dict(pool.map(_healthy, _chosen(CONTROLS, given.only)))
+        found = dict(zip(faults, pool.map(_named, faults), strict=True))
+    if given.only:
         return 0
-    missing = [fault.name for fault in FAULTS if fault.missing]
+    verdicts = [verdict for verdict in found.values() if not isinstance(verdict, str)]
+    missing = [f"{name} ({why})" for name, why in found.items() if isinstance(why, str)]
     said = (
         f"{sum(v.right for v in verdicts)} of {len(verdicts)} faults named right; a default run "
         f"on a healthy host at 50 ms takes {seconds_at_50_ms():.1f} s."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.hosts import matrix
+from tests.lab import sshd10
 from tests.lab.faults.declared import CONTROLS, SFTP_SERVER, Control, control, sshd
 from tests.lab.sshd10 import Sshd10
 from tests.support import network, servers
@@ -44,6 +45,8 @@ def balanced() -> Iterator[ExaminedHost]:
 
 @control("OpenSSH 10")
 def openssh_10() -> Iterator[ExaminedHost]:
+    if missing := sshd10.missing():
+        raise RuntimeError(f"needs {missing}")
     with Sshd10() as server:
         yield ExaminedHost(server, deploy_to=server.new_dir())
 
