@@ -42,22 +42,11 @@ def cache_sync(
         common.refuse_dry(c, "cache-sync", "Use `cache-sync --verify`: it reports, and changes nothing.")
         if verify and repair:
             raise ConfigError("--verify and --repair exclude each other.", "", "--verify changes nothing.")
-        settings = common.settings(
-            env,
-            config,
-            transfer=transfer,
-            deploy_to=deploy_to,
-            source=source,
-            ref=ref,
-        )
+        what = {"source": source, "ref": ref, "deploy_to": deploy_to}
+        settings = common.settings(env, config, transfer=transfer, **what)
+        typed = common.typed(c, env, config, deploy_to)
         return fleet.cache_sync(
-            settings,
-            common.targets(c),
-            verify=verify,
-            repair=repair,
-            listener=listener,
-            config=common.fabric_config(c),
-            typed=common.typed(c, env, config, deploy_to),
+            settings, verify=verify, repair=repair, listener=listener, typed=typed, **common.given(c)
         )
 
     common.run(json, work, documents.deployment, lists.show_sync)

@@ -92,6 +92,11 @@ def fabric_config(c: Any) -> fabric.Config | None:
     return c.config if isinstance(c.config, fabric.Config) else None
 
 
+def given(c: Any) -> dict[str, Any]:
+    """What Fabric has read of a call, as the functions of `fleet` take it: hosts, and its configuration."""
+    return {"targets": targets(c), "config": fabric_config(c)}
+
+
 def refuse_dry(c: Any, command: str, instead: str) -> None:
     """Raises ConfigError under Fabric's -R (--dry): it would keep our commands from running, not us from
     deploying.

@@ -47,28 +47,17 @@ def deploy(
     from . import common
 
     def work(listener: Listener) -> fleet.Outcome:
-        common.refuse_dry(
-            c, "deploy", "Use `deploy --plan`: it says what would be done, and changes nothing."
-        )
-        settings = common.settings(
-            env,
-            config,
-            strategy=strategy,
-            transfer=transfer,
-            copy=copy,
-            deploy_to=deploy_to,
-            source=source,
-            ref=ref,
-        )
-        options = Options(from_scratch, skip_health, resume)
+        instead = "Use `deploy --plan`: it says what would be done, and changes nothing."
+        common.refuse_dry(c, "deploy", instead)
+        how = {"strategy": strategy, "transfer": transfer, "copy": copy}
+        settings = common.settings(env, config, deploy_to=deploy_to, source=source, ref=ref, **how)
         return fleet.deploy(
             settings,
-            common.targets(c),
             plan=plan,
-            options=options,
+            options=Options(from_scratch, skip_health, resume),
             listener=listener,
-            config=common.fabric_config(c),
             typed=common.typed(c, env, config, deploy_to),
+            **common.given(c),
         )
 
     def show(outcome: fleet.Outcome) -> None:

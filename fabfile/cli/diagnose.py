@@ -48,23 +48,13 @@ def diagnose(
     written: list[str] = []
 
     def work(listener: Listener) -> fleet.Outcome:
-        plainly = "Leave -R out: a diagnosis undoes what it tries, and leaves nothing behind."
-        common.refuse_dry(c, "diagnose", plainly)
+        common.refuse_dry(c, "diagnose", _PLAINLY)
         ids = _ids(only, list(diagnosis.CATALOGUE))
-        seconds = float(max(wait, 2)) if deep else None
         settings = common.settings(env, config, deploy_to=deploy_to)
         if html:
             page.check(Path(html))
-        found.extend(
-            diagnosis.diagnose(
-                settings,
-                common.targets(c),
-                deep=seconds,
-                only=ids,
-                listener=listener,
-                config=common.fabric_config(c),
-            )
-        )
+        how = {"deep": float(max(wait, 2)) if deep else None, **common.given(c)}
+        found.extend(diagnosis.diagnose(settings, only=ids, listener=listener, **how))
         if html:
             try:
                 page.write(Path(html), found, diagnosis.differences(found), hidden())
@@ -76,14 +66,16 @@ def diagnose(
     def hidden() -> Mapping[str, str] | None:
         return names.of(found) if anonymous else None
 
-    common.run(
-        json,
-        work,
-        lambda outcome: report.document(outcome, found, diagnosis.differences(found)),
-        lambda outcome: report.show(found, diagnosis.differences(found), "".join(written)),
-        clock=True,
-        names=hidden,
-    )
+    def document(outcome: fleet.Outcome) -> dict[str, Any]:
+        return report.document(outcome, found, diagnosis.differences(found))
+
+    def show(outcome: fleet.Outcome) -> None:
+        report.show(found, diagnosis.differences(found), "".join(written))
+
+    common.run(json, work, document, show, clock=True, names=hidden)
+
+
+_PLAINLY = "Leave -R out: a diagnosis undoes what it tries, and leaves nothing behind."
 
 
 def _ids(only: str, known: list[str]) -> list[str]:

@@ -21,9 +21,7 @@ def releases(c: Any, deploy_to: str = "", env: str = "", config: str = "", json:
 
     def work(listener: Listener) -> fleet.Outcome:
         settings = common.settings(env, config, deploy_to=deploy_to)
-        outcome, listings = fleet.releases(
-            settings, common.targets(c), listener=listener, config=common.fabric_config(c)
-        )
+        outcome, listings = fleet.releases(settings, listener=listener, **common.given(c))
         found.extend(listings)
         return outcome
 

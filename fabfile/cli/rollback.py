@@ -34,14 +34,9 @@ def rollback(
     def work(listener: Listener) -> fleet.Outcome:
         common.refuse_dry(c, "rollback", "Use `rollback --plan`: it says which release would be live.")
         settings = common.settings(env, config, deploy_to=deploy_to)
+        typed = common.typed(c, env, config, deploy_to)
         return fleet.rollback(
-            settings,
-            common.targets(c),
-            to=to or None,
-            plan=plan,
-            listener=listener,
-            config=common.fabric_config(c),
-            typed=common.typed(c, env, config, deploy_to),
+            settings, to=to or None, plan=plan, listener=listener, typed=typed, **common.given(c)
         )
 
     def show(outcome: fleet.Outcome) -> None:

@@ -30,9 +30,7 @@ def unlock(
         if force:
             common.refuse_dry(c, "unlock --force", "Leave --force out: then it shows who holds the lock.")
         settings = common.settings(env, config, deploy_to=deploy_to)
-        outcome, holdings = fleet.unlock(
-            settings, common.targets(c), force=force, listener=listener, config=common.fabric_config(c)
-        )
+        outcome, holdings = fleet.unlock(settings, force=force, listener=listener, **common.given(c))
         found.extend(holdings)
         return outcome
 
