@@ -266,7 +266,7 @@ def holder(host: Host, layout: Layout) -> tuple[bool, Owner | None]:
 
 
 @dataclass(frozen=True)
-class Look:
+class LockStatus:
     """A lock, looked at. silent_for: seconds since its last sign of life. expired: the next deployment takes
     it. dead: its owner was a process of this machine that is gone.
     """
@@ -278,17 +278,17 @@ class Look:
     dead: bool = False
 
 
-def look(host: Host, layout: Layout) -> Look:
+def look(host: Host, layout: Layout) -> LockStatus:
     """What state the lock is in; changes nothing. Raises AnswerNotUnderstood."""
     script = _scripts("look_at_lock", locks=layout.locks, **_READING, **_EXPIRY)
     text = host.shell.run(script, what="Reading the lock").text
     if text == "free\t\t\t":
-        return Look(False)
+        return LockStatus(False)
     said = re.fullmatch(r"held\t(yes|no)\t-?([0-9]{1,18})\t(.*)", text, re.DOTALL)
     if said is None:
         raise not_understood("The answer about the lock", text)
     owner = _owner(said[3])
-    return Look(True, owner, int(said[2]), said[1] == "yes", _dead(owner))
+    return LockStatus(True, owner, int(said[2]), said[1] == "yes", _dead(owner))
 
 
 def force(host: Host, layout: Layout) -> None:
