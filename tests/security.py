@@ -27,6 +27,7 @@ PROMISES = {
     "ids": (HOST, "A record counts only where its id is a release's and its folder's name."),
     "state": (HOST, "Any bytes in place of the state are understood strictly or refused, in bounded size."),
     "lock-answer": (HOST, "Nobody goes on without an answer, with our token, that the lock is ours."),
+    "floods": (HOST, "A host that says more than anybody can hold fills no memory, and is left soon."),
     "sftp": (HOST, "A mute, lying or endless SFTP server ends nothing but SFTP, within its time."),
     "pids": (HOST, "Only a process with the start time and boot of our job is waited for, or signalled."),
     "damage": (HOST, "Damaged state is told, left alone, and blocks nothing else."),

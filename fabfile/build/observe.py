@@ -7,10 +7,10 @@ import secrets
 import stat
 from collections.abc import Iterable
 
-from ..remote.answers import decimal, inside, not_understood
+from ..remote.answers import SHOWN, decimal, inside, not_understood
 from ..remote.host import Host
-from ..remote.shell import LISTING, quote
-from ..site.manifest import Entry, Manifest
+from ..remote.shell import quote
+from ..site.manifest import Entry, Manifest, text_limit
 from .apply import batches
 
 
@@ -21,21 +21,24 @@ def observe(
     hashed: bool = False,
     without: tuple[str, ...] = (),
     tolerant: bool = False,
+    like: int = 0,
 ) -> Manifest:
     """List everything below `directory`, in one command.
 
     hashed:  read all files for their sha256 too.
     without: relative paths to leave out, with what is below them.
     tolerant: a file that can't be read has no sha256, and what is in such a directory is left out.
+    like: the paths of our own tree that it is compared with, which says how long the answer may be.
     Links have their target. A directory that isn't there holds nothing. Raises CommandFailed when
     something can't be read, AnswerNotUnderstood when that is not what was asked for.
     """
     mark, what = secrets.token_hex(8), f"Listing {directory}"
-    text = host.shell.run(_script(directory, mark, hashed, without, tolerant), what=what, most=LISTING).text
+    script = _script(directory, mark, hashed, without, tolerant)
+    text = host.shell.run(script, what=what, most=text_limit(like)).text
     try:
         return _listed(text, mark)
     except ValueError as error:
-        raise not_understood(what, f"{error}: {text}") from None
+        raise not_understood(what, f"{error}: {text[:SHOWN]}") from None
 
 
 def digests(host: Host, directory: str, paths: Iterable[str]) -> dict[str, str]:
@@ -44,7 +47,7 @@ def digests(host: Host, directory: str, paths: Iterable[str]) -> dict[str, str]:
     """
     asked, what = list(paths), "Reading back what was uploaded"
     commands = [f"cd {quote(directory)}", *batches("sha256sum --", asked)]
-    text = host.run_lines(commands, what, most=LISTING).text
+    text = host.run_lines(commands, what, most=text_limit(len(asked))).text
     found = dict(_sums(text))
     if not found.keys() <= set(asked):
         raise not_understood(what, text)

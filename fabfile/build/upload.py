@@ -198,7 +198,7 @@ def _arrived(host: Host, staging: str, entries: Sequence[Entry]) -> Manifest:
     names = " ".join(quote(name) for name in (staging, f"{staging}.rsync"))
     clear = f'for d in {names}; do if [ -L "$d" ] || [ ! -d "$d" ]; then rm -f "$d"; fi; done'
     host.shell.run(clear, what="Looking at what has arrived")
-    found = observe(host, staging)
+    found = observe(host, staging, like=len(entries))
     kinds = {entry.path: entry.kind for entry in entries}
     for entry in entries:
         path = entry.path
@@ -208,7 +208,7 @@ def _arrived(host: Host, staging: str, entries: Sequence[Entry]) -> Manifest:
     if odd:
         lines = [f"cd {quote(staging)}", *apply.batches("rm -rf", odd)]
         host.run_lines(lines, "Clearing away what has not arrived")
-        found = observe(host, staging)
+        found = observe(host, staging, like=len(entries))
     return found
 
 

@@ -83,7 +83,7 @@ def missing(view: HostView, release: str) -> list[str]:
     manifest = state.read_manifest(host, layout.state_of(release)).manifest
     if manifest is None:
         host.note("warn", f"what release {release} has to hold is not known: it can't be verified")
-    found = observe(host, layout.release(release))
+    found = observe(host, layout.release(release), like=len(manifest or ()))
     return [entry.path for entry in manifest or () if found.get(entry.path) is None]
 
 
@@ -112,7 +112,7 @@ def differing(found: Manifest, wanted: Manifest, *, hashed: bool) -> list[str]:
 def _wrong(steps: Steps, expected: Expected) -> list[str]:
     """The paths of the release that are not as they should be."""
     host, wanted = steps.host, expected.wanted
-    found = observe(host, expected.directory, without=tuple(expected.not_ours))
+    found = observe(host, expected.directory, without=tuple(expected.not_ours), like=len(wanted))
     wrong = set(differing(found, wanted, hashed=False))
     extra = [e.path for e in found if wanted.get(e.path) is None]
     behind: set[str] = set()

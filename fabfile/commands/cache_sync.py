@@ -53,7 +53,12 @@ def _check_drift(view: HostView) -> Manifest:
     """Compare the cache with its manifest, file by file; what it really holds."""
     known = state.read_manifest(view.host, view.layout.cache_state)
     present = view.host.files.lstat(view.layout.cache)
-    held = observe(view.host, view.layout.cache, hashed=True, tolerant=True) if present else Manifest()
+    like = len(known.manifest or ())
+    held = (
+        observe(view.host, view.layout.cache, hashed=True, tolerant=True, like=like)
+        if present
+        else Manifest()
+    )
     drift = held.difference(known.manifest or Manifest())
     view.result.drift = {
         "missing": [e.path for e in drift.added],

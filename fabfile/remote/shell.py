@@ -24,7 +24,6 @@ from .script_files import quote as quote  # for whoever imports it from here
 from .sessions import refused, request
 
 LAST_LINES = 12  # of a failed command's output, shown to the user
-LISTING = 128 << 20  # bytes; what tells of each path of a large tree
 REST = 5.0  # seconds for a closed channel's last bytes
 # Bytes of an exec request. Dropbear hangs up at one over 9,000; OpenSSH takes packets of 256 KiB, and Linux
 # arguments of 128 KiB.

@@ -25,8 +25,15 @@ HEADER = "switchover manifest 1"
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _ODD = re.compile(r"[\\\t\n\r]")
 ENTRIES = 150_000  # of a manifest that is nothing like ours: more would fill the memory
+TEXT_LIMIT = 16 << 20  # bytes of a text about a tree that is nothing like ours: about 100,000 paths
+TYPICAL = 256  # bytes a path; where our own tree has more paths, so may the host's text
 _AT_ONCE = 4096  # entries whose lines are made together, which takes a third of the time
 _PLAIN = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
+
+
+def text_limit(paths: int) -> int:
+    """The bytes that a host may say about a tree, where our own has so many paths: more fills the memory."""
+    return TEXT_LIMIT + 2 * TYPICAL * paths
 
 
 class Entry(NamedTuple):

@@ -14,9 +14,9 @@ from ..remote.answers import decimal, inside, not_understood, sha256
 from ..remote.files import Space, parse_space
 from ..remote.host import Host
 from ..remote.script_files import Scripts
-from ..remote.shell import LISTING, Result, Script, failed, quote
+from ..remote.shell import Result, Script, failed, quote
 from .layout import OWN, RELEASE_ID, Layout
-from .manifest import ENTRIES, Manifest, RemoteContents, unescape
+from .manifest import ENTRIES, Manifest, RemoteContents, text_limit, unescape
 from .records import LIMIT, Record
 from .went_back import WentBack
 
@@ -132,8 +132,8 @@ def parse(result: Result, what: str, layout: Layout) -> State:
 KINDS = ("link", "dir", "file", "none")
 STATE_LIMIT = 16 << 20  # bytes
 TOUCHED_LIMIT = 8 << 20  # bytes
-TEXT_LIMIT = 16 << 20  # bytes of a manifest that is nothing like ours: about 100,000 paths
-TYPICAL = 256  # bytes a line; where our own tree has more paths, so may the host's manifest
+PACKING = 1 << 20  # bytes that gzip may add to what does not get smaller
+MANIFEST_LIMIT = 512 << 20  # bytes; a larger one is not even read on the host, to know its sha256
 
 
 class _State:
@@ -266,13 +266,14 @@ def read_manifest(host: Host, folder: str, like: Manifest | None = None) -> Remo
     larger than it can be, which is told.
     """
     name, doubt = quote(f"{folder}/manifest"), quote(f"{folder}/touched")
+    limit = text_limit(len(like or ()))
     pack = "gzip -c" if host.has("gzip") else "cat"
     script = (
-        f"[ -f {name} ] || exit 0; {{ [ -f {doubt} ] && cat {doubt}; printf '\\036'; cat {name}; }} | {pack}"
+        f"[ -f {name} ] || exit 0; {{ [ -f {doubt} ] && cat {doubt}; printf '\\036'; cat {name}; }} |"
+        f" head -c {limit + 1} | {pack}"
     )
-    limit = TEXT_LIMIT + 2 * TYPICAL * len(like or ())
     try:
-        data = host.shell.run(script, what="Reading the manifest", most=LISTING).out
+        data = host.shell.run(script, what="Reading the manifest", most=limit + PACKING).out
         if not data:
             return RemoteContents()
         doubt_text, _, text = (_unpacked(data, limit) if host.has("gzip") else data).partition(b"\x1e")
@@ -321,6 +322,7 @@ def _script(layout: Layout, shared: tuple[str, ...]) -> str:
         name=OWN,
         mark=secrets.token_hex(8),
         record_blocks=LIMIT // 512 + 1,
+        manifest_bytes=MANIFEST_LIMIT,
         touched_bytes=TOUCHED_LIMIT,
         touched_lines=ENTRIES,
     )

@@ -14,7 +14,7 @@ LIMIT = 256 << 10  # KiB
 START = """
 import gzip, io, sys, zlib
 from fabfile.site import manifest, state
-from fabfile.site.state import TEXT_LIMIT
+from fabfile.site.manifest import TEXT_LIMIT
 from fabfile.remote.shell import Result
 
 class Shell:

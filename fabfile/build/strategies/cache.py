@@ -102,7 +102,9 @@ class CacheStrategy:
 
     def damage(self, plan: Plan, *, hashed: bool) -> list[str]:
         """What in the cache is not as the source wants it."""
-        found = observe(plan.session.host, plan.layout.cache, hashed=hashed, tolerant=True)
+        found = observe(
+            plan.session.host, plan.layout.cache, hashed=hashed, tolerant=True, like=len(plan.wanted)
+        )
         return differing(found, plan.wanted, hashed=hashed)
 
     def mark_untrusted(self, plan: Plan, paths: Sequence[str]) -> Sequence[str]:

@@ -2,11 +2,12 @@
 # Says what stands under a deploy_to; changes nothing.
 # In:   $root, the deploy_to; $own, our state; $name, that directory's name; $mark, 16 hex digits that nobody
 #       knew; "$@": paths that are shared. The limits of what is read: $record_blocks of 512 bytes;
-#       $touched_bytes and $touched_lines.
+#       $manifest_bytes; $touched_bytes and $touched_lines.
 # Out:  the mark; lines of a word and fields, apart by tabs (see state.py); the mark, where `current` leads,
 #       and the mark again. Names that could hold anything are left out, and counted as odd.
 # Exit: 0
-: "${root?}" "${own?}" "${name?}" "${mark?}" "${record_blocks?}" "${touched_bytes?}" "${touched_lines?}"
+: "${root?}" "${own?}" "${name?}" "${mark?}" "${record_blocks?}"
+: "${manifest_bytes?}" "${touched_bytes?}" "${touched_lines?}"
 tab=$(printf '\t')
 kind() {
   if [ -L "$1" ]; then k='link'; elif [ -d "$1" ]; then k='dir'
@@ -20,7 +21,7 @@ is_id() {
 }
 # What is known of the manifest in $2, as the one called $1.
 kept() {
-  [ -f "$2/manifest" ] || return 0
+  [ -f "$2/manifest" ] && [ "$(wc -c < "$2/manifest")" -le "$manifest_bytes" ] || return 0
   if [ -f "$2/touched" ]; then
     [ "$(wc -c < "$2/touched")" -le "$touched_bytes" ] || return 0
     [ "$(wc -l < "$2/touched")" -le "$touched_lines" ] || return 0
