@@ -142,19 +142,18 @@ class HostSession(HostView):
         forget = f"{went_back.forgetting(self.layout)}; " if self.state.went_back else ""
         text = f"{forget}{records.write(self.layout, *written)}"
         writing = Script("Writing the records", text, needed=False)
-        removing = [retention.removing(self.layout, record) for record in doomed]
+        removing = [retention.removing(self.layout, doomed)] if doomed else []
         unlocking = Script("Unlocking", self.jobs.ending(self.lock.returning))
-        names = ["retain" if doomed else "unlock"] * (1 + len(doomed)) + ["unlock"]
+        names = ["retain" if doomed else "unlock"] * (1 + len(removing)) + ["unlock"]
         steps = BatchedSteps(self.steps, names)
         with steps.running():
             wrote, *removed, _ = self.host.shell.batch(
                 [writing, *removing, unlocking], guard=self.guard, ended=steps.ended
             )
         self.let_go()  # not before: to remove a large release takes longer than a lease
-        for record, said in zip(doomed, removed, strict=True):
-            if said.status != 0:
-                why = retention.why_not(self.host, self.layout, record, said)
-                self.host.note("warn", f"release {record.id} could not be removed completely: {why}")
+        for said in removed:
+            for release, why in retention.left(self.host, self.layout, doomed, said).items():
+                self.host.note("warn", f"release {release} could not be removed completely: {why}")
         if wrote.status != 0:
             raise failed(writing.what, wrote)
 

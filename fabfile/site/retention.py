@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..events import count
 from ..remote.host import Host
+from ..remote.script_files import Scripts
 from ..remote.shell import Result, Script, failed, quote
 from . import records
 from .layout import Layout
 from .records import Record
 
+SHOWN = 10  # releases that are told of
 
-def removing(layout: Layout, record: Record) -> Script:
-    """What removes a release and its record. It may fail: see why_not().
+_scripts = Scripts(__package__)
 
-    The record says "failed" before its tree goes, so half a tree is never offered for a rollback.
+
+def removing(layout: Layout, doomed: Sequence[Record]) -> Script:
+    """What removes releases and their records. It may fail: see left().
+
+    A record says "failed" before its tree goes, so half a tree is never offered for a rollback.
     """
-    tree = quote(layout.release(record.id))
-    mark = records.write(layout, record.become(records.FAILED))
-    # Directories only: a hardlinked file is one with its copies in the releases that stay.
-    force = f"{{ find {tree} -type d -exec chmod u+rwx {{}} ';' 2>/dev/null; rm -rf {tree}; }}"
-    forget = f"rm -rf {quote(layout.state_of(record.id))}"
-    script = f"{{ {mark} && {{ rm -rf {tree} 2>/dev/null || {force}; }} && {forget}; }} 2>&1"
-    return Script(f"Removing release {record.id}", script, needed=False)
+    marked = [record.become(records.FAILED) for record in doomed if record.state != records.FAILED]
+    remove = _scripts(
+        "remove_releases",
+        *(record.id for record in doomed),
+        releases=layout.releases,
+        records=layout.records,
+    )
+    script = f"{records.write(layout, *marked)} || exit\n{remove}"
+    return Script(f"Removing {count(len(doomed), 'release')}", script, needed=False)
 
 
-def why_not(host: Host, layout: Layout, record: Record, said: Result) -> str:
-    """Why a release could not be removed completely."""
-    return _whose(host, quote(layout.release(record.id))) or failed("Removing", said).why
+def left(host: Host, layout: Layout, doomed: Sequence[Record], said: Result) -> dict[str, str]:
+    """The releases that could not be removed completely, by id, and why. At most SHOWN are asked about."""
+    if said.status == 0:
+        return {}
+    names = [line.removeprefix("left ") for line in said.text.splitlines() if line.startswith("left ")]
+    ids = [record.id for record in doomed if record.id in names] or [record.id for record in doomed]
+    why = failed("Removing", said).why
+    return {id: _whose(host, quote(layout.release(id))) or why for id in ids[:SHOWN]}
 
 
 def _whose(host: Host, tree: str) -> str:

@@ -71,7 +71,7 @@ def test_a_release_that_can_not_be_removed_is_told(project_on: ProjectOn) -> Non
     stubborn.configure(keep_releases=1, copy="full")
     first = stubborn.deployed()
     stubborn.deployed()
-    (stubborn.server.programs / "keep").write_text(f"releases/{first}")
+    (stubborn.server.programs / "keep").write_text(first)
     listener = Listener()
     third = stubborn.deployed(listener=listener)
     assert told(listener, first, "could not be removed"), listener.notes

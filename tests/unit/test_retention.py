@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +72,7 @@ def site(tmp_path: Path) -> Site:
 
 def test_a_release_goes_with_its_record(site: Site) -> None:
     (site.tree / "d").chmod(0o500)  # not even its owner may write there
-    assert sh(retention.removing(site.layout, site.record).script).returncode == 0
+    assert sh(retention.removing(site.layout, [site.record]).script).returncode == 0
     assert not site.tree.exists() and site.state is None
 
 
@@ -78,23 +80,47 @@ def test_a_release_goes_though_its_owner_may_not_write_to_it(site: Site, tmp_pat
     """A vendor folder of mode 0555: rm fails for a plain account (root would not notice)."""
     (site.tree / "d").chmod(0o555)
     closed = f"find {site.tree} -type d ! -perm -200 2>/dev/null | grep -q ."
-    tools = program(tmp_path / "bin", "rm", f'{closed} && case "$*" in *{site.tree}*) exit 1 ;; esac')
-    assert sh(retention.removing(site.layout, site.record).script, path=tools).returncode == 0
+    tools = program(tmp_path / "bin", "rm", f'{closed} && case "$*" in *{site.record.id}*) exit 1 ;; esac')
+    assert sh(retention.removing(site.layout, [site.record]).script, path=tools).returncode == 0
     assert not site.tree.exists() and site.state is None
 
 
 def test_a_release_says_failed_before_its_tree_goes(site: Site, tmp_path: Path) -> None:
     """Cut in the middle, half a tree is left: nobody must be offered a rollback to that."""
     cut = program(tmp_path / "bin", "rm", f"$real {site.tree}/d/file; kill -9 $PPID; exit 1")
-    assert sh(retention.removing(site.layout, site.record).script, path=cut).returncode != 0
+    assert sh(retention.removing(site.layout, [site.record]).script, path=cut).returncode != 0
     assert site.tree.exists() and site.state == FAILED
 
 
 def test_a_release_that_can_not_be_removed_keeps_its_record_and_says_why(site: Site, tmp_path: Path) -> None:
     refused = program(tmp_path / "bin", "rm", "echo 'rm: d: Operation not permitted' >&2; exit 1")
     host = local_host(refused)
-    part = retention.removing(site.layout, site.record)
+    part = retention.removing(site.layout, [site.record])
     assert not part.needed, "it must never fail what is live"
     (said,) = host.shell.batch([part])
     assert said.status != 0 and site.state == FAILED
-    assert "Operation not permitted" in retention.why_not(host, site.layout, site.record, said)
+    left = retention.left(host, site.layout, [site.record], said)
+    assert "Operation not permitted" in left[site.record.id]
+
+
+def test_what_is_in_the_way_of_one_is_in_the_way_of_no_other(site: Site, tmp_path: Path) -> None:
+    stuck = replace(site.record, id="20260101000000")
+    assert sh(records.write(site.layout, stuck)).returncode == 0
+    Path(site.layout.release(stuck.id)).mkdir()
+    refused = program(tmp_path / "bin", "rm", f'case "$*" in *{stuck.id}*) echo no >&2; exit 1 ;; esac')
+    host, doomed = local_host(refused), [stuck, site.record]
+    (said,) = host.shell.batch([retention.removing(site.layout, doomed)])
+    assert retention.left(host, site.layout, doomed, said).keys() == {stuck.id}
+    assert not site.tree.exists() and site.state is None and Path(site.layout.release(stuck.id)).exists()
+
+
+def test_a_thousand_releases_that_failed_take_a_handful_of_processes(site: Site, tmp_path: Path) -> None:
+    doomed = [replace(site.record, id=f"20250101{n:06d}", state=FAILED) for n in range(1000)]
+    for record in doomed:
+        for path in (site.layout.release(record.id), site.layout.state_of(record.id)):
+            Path(path).mkdir(parents=True)
+    counted = program(tmp_path / "bin", "rm", f"echo >> {tmp_path}/ran")
+    script = retention.removing(site.layout, doomed).script
+    assert sh(script, path=counted).returncode == 0 and len(script) < 30_000
+    assert len((tmp_path / "ran").read_text()) <= 2
+    assert os.listdir(site.layout.releases) == [site.record.id] == os.listdir(site.layout.records)  # noqa: PTH208
