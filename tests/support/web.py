@@ -13,6 +13,7 @@ class HealthPage:
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.asked = 0
+        self.authorized: list[str] = []  # what came as Authorization
 
     def __enter__(self) -> HealthPage:
         page = self
@@ -20,8 +21,11 @@ class HealthPage:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 page.asked += 1
+                page.authorized.append(self.headers.get("Authorization", ""))
                 status = page.statuses.pop(0) if len(page.statuses) > 1 else page.statuses[0]
                 self.send_response(status)
+                if status == 401:
+                    self.send_header("WWW-Authenticate", 'Basic realm="x"')
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from fabfile.build.source import source
 from fabfile.build.source.repository import split_credentials
 from fabfile.errors import SourceError
 from fabfile.local.scratch import cache_folder
+from tests.support.web import HealthPage
 
 
 @pytest.fixture(autouse=True)
@@ -191,3 +193,18 @@ def test_credentials_leave_the_address() -> None:
     assert address == "https://example.com:8443/a.git"
     assert set(secrets.values()) == {"me", "to/ken"}
     assert split_credentials("git@example.com:a.git") == ("git@example.com:a.git", {})
+
+
+@pytest.mark.parametrize(("given", "asked"), [("name@", True), ("name:word@", False)])
+def test_a_name_in_the_address_is_the_name_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, asked: bool
+) -> None:
+    """The account's own helpers know several, and are told which; with a password they are not asked."""
+    heard, config = tmp_path / "heard", tmp_path / "gitconfig"
+    config.write_text(f'[credential]\n\thelper = "!cat >> {heard}; echo password=theirs; :"\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    with HealthPage(401) as page, pytest.raises(SourceError):
+        exported(page.url.replace("http://", f"http://{given}"))
+    assert (heard.exists() and "username=name\n" in heard.read_text()) == asked
+    sent = "name:theirs" if asked else "name:word"
+    assert f"Basic {base64.b64encode(sent.encode()).decode()}" in page.authorized

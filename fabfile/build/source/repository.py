@@ -183,7 +183,8 @@ def fetch(
     if secrets.get("SWITCHOVER_GIT_USER"):
         # A helper of the account's own may know another password: where one is given, it is not asked.
         others = "\thelper =\n" if secrets["SWITCHOVER_GIT_PASSWORD"] else ""
-        made.configure(f"[credential {quoted(_host(bare))}]\n{others}\thelper = {quoted(_HELPER)}\n")
+        name = f"\tusername = {quoted(secrets['SWITCHOVER_GIT_USER'])}\n"
+        made.configure(f"[credential {quoted(_host(bare))}]\n{name}{others}\thelper = {quoted(_HELPER)}\n")
     options = ("fetch", "--quiet", "--no-write-fetch-head")
     try:
         made.git(*options, "--depth=1", "--no-tags", "origin", f"+{ref or 'HEAD'}:{WANTED}")
