@@ -26,6 +26,7 @@ HOST, ACCOUNT, NETWORK, SOURCE, READER = (
 PROMISES = {
     "ids": (HOST, "A record counts only where its id is a release's and its folder's name."),
     "state": (HOST, "Any bytes in place of the state are understood strictly or refused, in bounded size."),
+    "answers": (HOST, "Any answer to any question is what it says, or an error of ours."),
     "lock-answer": (HOST, "Nobody goes on without an answer, with our token, that the lock is ours."),
     "floods": (HOST, "A host that says more than anybody can hold fills no memory, and is left soon."),
     "sftp": (HOST, "A mute, lying or endless SFTP server ends nothing but SFTP, within its time."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from ..remote.answers import is_sha256
 from ..remote.host import Host
 from ..remote.shell import quote
 from ..site.manifest import Entry, Manifest
@@ -31,8 +32,9 @@ def digests(**scripts: str) -> str:
 
 
 def parse(said: str) -> dict[str, str]:
-    """The digests by name; what could not be computed is missing."""
-    return {words[0]: words[1] for line in said.splitlines() if len(words := line.split()) == 2}
+    """The digests by name; what could not be computed is missing, and so is what is none."""
+    pairs = (line.split() for line in said.splitlines())
+    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and is_sha256(pair[1])}
 
 
 def shape(directory: str, without: Iterable[str]) -> str:

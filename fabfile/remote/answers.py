@@ -36,9 +36,14 @@ def decimal(text: str) -> int:
     return int(text)
 
 
+def is_sha256(text: str) -> bool:
+    """Whether it is a sha256 in hex."""
+    return _SHA256.fullmatch(text) is not None
+
+
 def sha256(text: str) -> str:
     """A sha256 in hex. Raises ValueError."""
-    if not _SHA256.fullmatch(text):
+    if not is_sha256(text):
         raise ValueError(f"not a sha256: {text[:80]!r}")
     return text
 

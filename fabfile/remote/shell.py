@@ -18,12 +18,13 @@ import paramiko
 
 from ..errors import CommandFailed, CommandTimedOut, LinkLost, SwitchoverError, classify
 from .connection import LINK_ERRORS, Connection
-from .output import ANSWER, Drain
+from .output import ANSWER, CUT, Drain
 from .request import FROM_STDIN, Request, whole
 from .script_files import quote as quote  # for whoever imports it from here
 from .sessions import refused, request
 
 LAST_LINES = 12  # of a failed command's output, shown to the user
+LINE_SHOWN = 500  # characters of each of them
 REST = 5.0  # seconds for a closed channel's last bytes
 # Bytes of an exec request. Dropbear hangs up at one over 9,000; OpenSSH takes packets of 256 KiB, and Linux
 # arguments of 128 KiB.
@@ -51,7 +52,8 @@ class Result:
         from ..redaction import repeated  # here: only errors need it
 
         said = (self.err.strip() or self.out.strip()).decode("utf-8", "replace")
-        return "\n".join(repeated(said.splitlines())[-LAST_LINES:])
+        lines = repeated(said.splitlines())[-LAST_LINES:]
+        return "\n".join(line if len(line) <= LINE_SHOWN else f"{line[:LINE_SHOWN]}{CUT}" for line in lines)
 
 
 @dataclass(frozen=True)

@@ -69,3 +69,10 @@ def test_a_seal_is_broken_by_any_change(tmp_path: Path, how: str) -> None:
         (tree / "l").unlink()
         (tree / "l").symlink_to("d")
     assert sh(proof.seal(str(tree))).stdout != before
+
+
+@pytest.mark.promise("answers")
+def test_what_is_no_digest_is_none() -> None:
+    """It would be written into the record, which nobody could read then."""
+    digest = "ab" * 32
+    assert proof.parse(f"seal garbage\nshape {digest}\ncontent {digest[:-1]}\nx y z\n") == {"shape": digest}
