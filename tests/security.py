@@ -37,6 +37,7 @@ PROMISES = {
     "hook-words": (HOST, "What a hook prints decides nothing."),
     "closed": (ACCOUNT, "`.switchover/` is closed to other accounts whatever the umask, and never a link."),
     "links": (ACCOUNT, "Nothing is written through a link that stands in the place of a directory."),
+    "other-accounts": (ACCOUNT, "Hooks, what they say, and addresses' secrets are in nobody else's sight."),
     "planted": (ACCOUNT, "Links planted anywhere, before or meanwhile, lead to no change outside deploy_to."),
     "in-place": (ACCOUNT, "A file is replaced, never written to: who holds or links the old one keeps it."),
     "shared": (ACCOUNT, "Nothing that users wrote is lost when a path becomes shared."),
