@@ -21,6 +21,7 @@
     ├── VerificationFailed             the built release is not what the manifest says
     ├── HookFailed                     a hook on the host failed
     ├── HealthCheckFailed              the new release does not answer as it should
+    ├── Refused                        the script that called us does not want a phase (on_phase)
     ├── NoSuchRelease                  nothing to roll back to
     └── Stopped                        another host failed, so this one did not go on
 
@@ -258,6 +259,14 @@ class HookFailed(SwitchoverError):
 
 class HealthCheckFailed(SwitchoverError):
     """The new release does not answer as it should."""
+
+
+class Refused(SwitchoverError):
+    """The script that called us has refused a phase (on_phase). Its own exception is the __cause__."""
+
+    def __init__(self, what: str, why: str = "", hint: str = "", *, phase: str = "") -> None:
+        super().__init__(what, why, hint)
+        self.phase = phase
 
 
 class NoSuchRelease(SwitchoverError):

@@ -25,7 +25,7 @@ from .events import Listener, Note, Output, StepFailed, StepFinished, StepStarte
 from .hosts import AT_ONCE, Target, opened
 from .local.build import build as local_build
 from .parallel import FAB, Fleet
-from .phases import foresee, release, sync
+from .phases import OnPhase, foresee, release, sync
 from .remote.host import Host
 from .results import HostResult, Outcome
 from .session.opening import look
@@ -62,11 +62,16 @@ def deploy(
     listener: Listener = silent,
     config: fabric.Config | None = None,
     typed: Typed = FAB,
+    on_phase: OnPhase | None = None,
 ) -> Outcome:
     """Put the source live on all hosts (settings.hosts unless `targets` are given).
 
     plan: only find out what would be done (HostResult.plan). config: Fabric's, for keys and gateways.
     typed: how to call us again, for what errors tell to type.
+    on_phase: called with a host's name and a phase, before it: "open" (connect, lock, check), "begin" (decide
+    on the release), "prepare" (build it, unseen), "switch", "prove" (after_switch hooks, health), "confirm".
+    It is called for all hosts, each in a thread of its own, before one of them goes into the phase. What it
+    raises refuses the phase: all is put back, and Outcome.error is a Refused.
     Raises ConfigError and LocalHookFailed, before anything is contacted, and SourceError, before anything is
     changed.
     """
@@ -83,7 +88,7 @@ def deploy(
         if plan:
             fleet.each(command.plan, fleet.accesses)
             return fleet.outcome()
-        return release(fleet, command)
+        return release(fleet, command, on_phase)
 
 
 def rollback(
@@ -95,17 +100,18 @@ def rollback(
     listener: Listener = silent,
     config: fabric.Config | None = None,
     typed: Typed = FAB,
+    on_phase: OnPhase | None = None,
 ) -> Outcome:
     """Make an earlier good release live on all hosts: `to`, or the newest before the live one.
 
-    plan: only find out which (HostResult.release). Raises ConfigError.
+    plan: only find out which (HostResult.release). on_phase: as for deploy. Raises ConfigError.
     """
     settings.require("deploy_to")
     owner, halt = lock.me("fab rollback"), threading.Event()
     with opened(settings, targets, listener, config) as hosts:
         _connect_ahead(hosts)
         command, fleet = GoBack(to), _fleet(hosts, settings, owner, halt, typed)
-        return foresee(fleet, command) if plan else release(fleet, command)
+        return foresee(fleet, command) if plan else release(fleet, command, on_phase)
 
 
 def cache_sync(

@@ -14,6 +14,7 @@ from .errors import ConfigError
 from .events import Listener
 from .remote.host import Host, connect
 from .settings import HostEntry, Settings
+from .typed import program
 
 AT_ONCE = 32  # hosts worked on at the same time
 
@@ -41,7 +42,7 @@ def opened(
         raise ConfigError(
             "No host is named.",
             "there is no -H, and no `hosts` in the configuration",
-            "Say `fab -H user@host …`, or list the hosts in config.yaml.",
+            f"Say `{program('-H', 'user@host')} …`, or list the hosts in config.yaml.",
         )
     hosts: list[Host] = []
     try:

@@ -10,7 +10,7 @@ from .aftermath import differ, may_serve_other, served_by_phrase
 from .commands.cache_sync import CacheSync
 from .commands.release import Command, Release
 from .commands.rollback import GoBack
-from .errors import SwitchoverError
+from .errors import Refused, SwitchoverError
 from .parallel import Fleet, OnHost
 from .results import Outcome
 from .session.opening import Requirement, look, open_session, unlock
@@ -19,6 +19,9 @@ from .site.records import Record
 
 W = TypeVar("W", bound=OnHost)
 T = TypeVar("T")
+
+# (host, phase): called before a phase, in a thread for each host; what it raises refuses the phase.
+OnPhase = Callable[[str, str], object]
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,9 @@ GOING_LIVE: tuple[Phase[Release, None], ...] = (
 )  # fmt: skip
 
 
-def release(fleet: Fleet, command: Command[Release]) -> Outcome:
+def release(fleet: Fleet, command: Command[Release], on_phase: OnPhase | None = None) -> Outcome:
     """Make a release live on all hosts; where a phase fails, all that were begun are undone."""
-    run = Run(fleet)
+    run = Run(fleet, on_phase)
     works: list[Release] = []
     try:
         sessions = run.phase(_opening(command.require), fleet.accesses)
@@ -104,12 +107,15 @@ class PhaseFailed(Exception):
 class Run:
     """The phases of one command that were begun, so that they can be undone."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, on_phase: OnPhase | None = None) -> None:
         self.fleet = fleet
+        self.on_phase = on_phase
         self.begun: list[tuple[Phase[Any, Any], Sequence[Any]]] = []
 
     def phase(self, phase: Phase[W, T], works: Sequence[W]) -> list[T]:
-        """Run a phase on these hosts. Raises PhaseFailed where it has failed on any."""
+        """Run a phase on these hosts. Raises PhaseFailed where it has failed, or is refused, on any."""
+        if self.on_phase and self.fleet.each(_asking(self.on_phase, phase.name), works).failed:
+            raise PhaseFailed
         self.begun.append((phase, works))
         done = self.fleet.each(phase.do, works, stop_others=phase.stop_others)
         if done.failed:
@@ -138,6 +144,24 @@ class Run:
                 failed = self.fleet.each(undo, among, always=True).failed
                 stuck.setdefault(phase.name, []).extend(work.steps.host.name for work in failed)
         return stuck
+
+
+def _asking(on_phase: OnPhase, phase: str) -> Callable[[OnHost], None]:
+    """What asks a script about one host. Raises Refused for whatever that raises, sys.exit() included."""
+
+    def ask(work: OnHost) -> None:
+        host = work.steps.host.name
+        try:
+            on_phase(host, phase)
+        except (Exception, SystemExit) as error:
+            raise Refused(
+                f"The script has refused the phase {phase} of {host}.",
+                f"on_phase raised {type(error).__name__}: {error}",
+                "See what the script wants there; nothing was wrong with the host.",
+                phase=phase,
+            ) from error
+
+    return ask
 
 
 def _put_back(run: Run, works: Sequence[Release]) -> Outcome:

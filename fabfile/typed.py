@@ -26,6 +26,23 @@ class Typed:
         called = self.names.get(task, task)
         return shlex.join([*self.program, "-H", address, *named, called, *self.flags, *args])
 
-    def command(self, task: str, *args: str) -> str:
-        """A command as sentences name it: without hosts and flags."""
-        return shlex.join([self.program[0], self.names.get(task, task), *args])
+
+_current = Typed()
+
+
+def remember(typed: Typed) -> None:
+    """This process was called so."""
+    global _current
+    _current = typed
+
+
+def command(task: str, *args: str) -> str:
+    """A command as sentences name it: `fab unlock --force`, without hosts and flags. Where one's own fabfile
+    has our tasks under a name, with that name.
+    """
+    return shlex.join([_current.program[0], _current.names.get(task, task), *args])
+
+
+def program(*args: str) -> str:
+    """The same without a task: `fab -i FILE`."""
+    return " ".join([_current.program[0], *args])

@@ -103,7 +103,7 @@ def refuse_dry(c: Any, command: str, instead: str) -> None:
     """
     if c.config.run.dry:
         raise ConfigError(
-            f"{command} can't be done as a dry run (`fab -R`, --dry), and was not started.",
+            f"{command} can't be done as a dry run (-R, --dry), and was not started.",
             "Fabric's -R prints shell commands instead of running them; a deployment is more than those",
             instead,
         )

@@ -10,7 +10,7 @@ import fabric.executor
 from invoke.context import Context
 from invoke.tasks import Call, Task
 
-from ..typed import Typed
+from ..typed import Typed, remember
 
 if TYPE_CHECKING:
     from ..hosts import Target
@@ -81,6 +81,7 @@ class Executor(fabric.executor.Executor):  # type: ignore[misc]
         args = self.core[0].args
         fleet_call.targets = [Target(address) for address in addresses(args.hosts.value)]
         fleet_call.typed = Typed(_words(self.program, args), names=_names(self.collection))
+        remember(fleet_call.typed)
         return fleet_call
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @task(
     help={
-        "to": "The id of the release to go back to; see `fab releases`.",
+        "to": "The id of the release to go back to; see `releases`.",
         "plan": "Say which release would be live, and change nothing.",
         "deploy_to": "The deployment root on each host, without a configuration file.",
     }

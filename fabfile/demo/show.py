@@ -15,6 +15,7 @@ from ..events import Listener
 from ..report import console as report
 from ..report.screen import Screen
 from ..settings import Settings, load
+from ..typed import command, program
 from .server import Server
 
 CONFIG = """\
@@ -92,9 +93,8 @@ def _play(stage: _Stage) -> None:
     stage.screen.say(str(stage.root))
     _show_tree(stage.screen, stage.root)
     stage.screen.blank()
-    stage.screen.say(
-        "Next: `config.example.yaml` explains every key; then `fab -H you@your-host deploy --plan`."
-    )
+    first = program("-H", "you@your-host", "deploy", "--plan")
+    stage.screen.say(f"Next: `{command('init')}` writes a config.yaml; then `{first}`.")
 
 
 def _write_site(site: Path, version: int) -> None:
@@ -104,11 +104,11 @@ def _write_site(site: Path, version: int) -> None:
     (site / "index.html").write_text(PAGE.format(version=version))
 
 
-def _act(stage: _Stage, command: str, caption: str) -> None:
+def _act(stage: _Stage, action: str, caption: str) -> None:
     stage.screen.blank()
-    stage.screen.say((f"$ fab -H {stage.target.address} {command}   ", "bold"), (caption, "dim"))
+    stage.screen.say((f"$ {program('-H', stage.target.address, action)}   ", "bold"), (caption, "dim"))
     with report.Live() as live:
-        outcome = _call(stage, command, live.listen)
+        outcome = _call(stage, action, live.listen)
     report.show_deployment(outcome)
     if not outcome.ok:
         report.show_error(outcome)

@@ -22,7 +22,7 @@ _PROBLEMS = {
     ),
     "encrypted": (
         "is encrypted",
-        "Load it into ssh-agent (ssh-add {path}), or give `fab --prompt-for-passphrase`.",
+        "Load it into ssh-agent (ssh-add {path}), or give --prompt-for-passphrase.",
     ),
     "damaged": ("holds no private key that can be read", "See what it is: ssh-keygen -y -f {path}"),
 }
@@ -113,7 +113,7 @@ class Login:
             return AuthenticationFailed(
                 f"{self.where} wants a second proof of who you are.",
                 f"it took the key, and wants {' or '.join(wanted or self.allowed)} besides",
-                "Give it with `fab --prompt-for-login-password`: a password or a one-time code. A connection "
+                "Give it with --prompt-for-login-password: a password or a one-time code. A connection "
                 "that is lost can't be made again with a code that was used."
                 if wanted
                 else "Offer all the keys that it wants: one IdentityFile line each in ssh_config.",
@@ -125,11 +125,11 @@ class Login:
             return _unusable(self.where, unusable, offered + takes, fields)
         prompt = ""
         if wanted and self.ways.password is None:
-            prompt = " Or log in by password: `fab --prompt-for-login-password`."
+            prompt = " Or log in by password: --prompt-for-login-password."
         return AuthenticationFailed(
             f"{self.where} refused the login.",
             "; ".join([offered + takes, *(f"not used: {_told(each)}" for each in unusable)]),
-            "Give the right key with `fab -i FILE`, the right user with -H user@host, and see that the "
+            "Give the right key with -i FILE, the right user with -H user@host, and see that the "
             f"public key stands in ~/.ssh/authorized_keys there (mode 0600, folder 0700).{prompt}",
             **fields,
         )

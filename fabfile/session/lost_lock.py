@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 
-from ..errors import ConnectionFailed, ConnectionLost, Locked, LockLost, Stopped, SwitchoverError
+from ..errors import ConnectionFailed, ConnectionLost, Locked, LockLost, Refused, Stopped, SwitchoverError
 from ..remote.host import Host
 from ..site.lock import NOT_OURS, Lock
+from ..typed import command
 
 # Errors that no broken lock can have caused.
-NOT_OF_THE_LOCK = (ConnectionFailed, ConnectionLost, Locked, LockLost, Stopped)
+NOT_OF_THE_LOCK = (ConnectionFailed, ConnectionLost, Locked, LockLost, Refused, Stopped)
 
 
 class LostLock:
@@ -36,7 +37,7 @@ class LostLock:
             if asked.status == NOT_OURS:
                 return LockLost(
                     f"The lock on {self.host.name} was broken while this command ran.",
-                    "somebody used `fab unlock --force`, or took the lock after that",
+                    f"somebody used `{command('unlock', '--force')}`, or took the lock after that",
                     "Nothing more was changed. Ask who did, then start again.",
                 )
         return error

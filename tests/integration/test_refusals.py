@@ -409,7 +409,7 @@ def test_a_wrong_key_is_refused_once(project: Project) -> None:
         project.configure(hosts=[{**entry, "identity": str(wrong)}])
         done = run_without_identity(project, "deploy", code=1)
         assert network.connections == 1  # a login that was refused is not tried again
-    done.says(f"{hosts} refused the login", str(wrong), "authorized_keys", "fab -i FILE")
+    done.says(f"{hosts} refused the login", str(wrong), "authorized_keys", "-i FILE")
 
 
 def run_without_identity(project: Project, *args: str, code: int) -> Done:

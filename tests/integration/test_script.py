@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 
+from fabfile.errors import Refused
 from tests.support.fab import REPOSITORY, TIMEOUT, TRACEBACK
 from tests.support.project import Project, untouched
 from tests.support.web import HealthPage
@@ -56,3 +58,27 @@ def test_the_script_stays_short() -> None:
     lines = [line for line in code.splitlines() if line.strip() and not line.startswith(("import", "from"))]
     assert len(lines) <= 10
     assert os.access(SCRIPT, os.R_OK)
+
+
+@pytest.mark.parametrize("phase", ["open", "prepare", "switch", "prove", "confirm"])
+@pytest.mark.parametrize("refusal", [ValueError("not today"), SystemExit("not today")], ids=repr)
+def test_a_script_may_refuse_a_phase(project: Project, phase: str, refusal: BaseException) -> None:
+    """As any failure: what was live stays or is again live, and no lock is left."""
+    asked = []
+
+    def on_phase(host: str, name: str) -> None:
+        asked.append((host, name))
+        if name == phase:
+            raise refusal
+
+    project.deployed()
+    project.write({"index.html": "two\n"})
+    with untouched(project) if phase not in ("prove", "confirm") else contextlib.nullcontext():
+        before = project.live
+        outcome = project.deploy(on_phase=on_phase)
+    assert project.live == before and not project.locked()
+    assert outcome.exit_code == (3 if phase in ("prove", "confirm") else 1) and isinstance(
+        outcome.error, Refused
+    )
+    assert outcome.error.phase == phase and outcome.error.__cause__ is refusal
+    assert "not today" in outcome.error.why and asked[-1] == ("127.0.0.1", phase)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import REPOSITORY, TRACEBACK
+from tests.support.fab import REPOSITORY, TRACEBACK
 
 BUILD = """
 import sys

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli import REPOSITORY
 from tests.package.conftest import Installed, other_pythons, pip_install, ran
+from tests.support.fab import REPOSITORY
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -68,6 +68,16 @@ from switchover import {", ".join(NAMES)}
 assert all(callable(each) for each in ({", ".join(NAMES)}))
 assert "switchover.cli" not in sys.modules and "asyncssh" not in sys.modules
 assert set(switchover.__all__) <= set(dir(switchover))
+"""
+    ran([installed.bin / "python", "-c", script], tmp_path)
+
+
+def test_every_module_knows_itself_by_its_new_name(installed: Installed, tmp_path: Path) -> None:
+    script = """
+import importlib, pkgutil, switchover
+for found in pkgutil.walk_packages(switchover.__path__, "switchover."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
 """
     ran([installed.bin / "python", "-c", script], tmp_path)
 

@@ -16,6 +16,7 @@ import fabric
 from fabfile import fleet
 from fabfile.commands.deployment import Options
 from fabfile.events import Listener, silent
+from fabfile.phases import OnPhase
 from fabfile.settings import load
 from tests.support.fab import FAB, TIMEOUT, Done, Running
 from tests.support.sshd import Sshd
@@ -153,13 +154,16 @@ class Project(DeployedSite):
         listener: Listener = silent,
         targets: Sequence[str] = (),
         options: Options | None = None,
+        on_phase: OnPhase | None = None,
     ) -> fleet.Outcome:
         """A deployment in this process, by the same configuration: what a test needs before its own."""
         settings = load(self.folder / "config.yaml")
         config = fabric.Config(runtime_ssh_path=str(self.ssh_config))
         addresses = targets or [self.address()]
         chosen = [fleet.Target(address, str(self.server.identity)) for address in addresses]
-        return fleet.deploy(settings, chosen, options=options, listener=listener, config=config)
+        return fleet.deploy(
+            settings, chosen, options=options, listener=listener, config=config, on_phase=on_phase
+        )
 
     def deployed(self, **how: Any) -> str:
         """Deploy in this process; the id of the release, which is live then."""
