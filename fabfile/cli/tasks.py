@@ -10,9 +10,10 @@ from .deploy import deploy
 from .diagnose import diagnose
 from .releases import releases
 from .rollback import rollback
+from .schema import schema
 from .unlock import unlock
 
-ns = Collection("switchover", deploy, rollback, cache_sync, diagnose, releases, unlock, demo)
+ns = Collection("switchover", deploy, rollback, cache_sync, diagnose, releases, unlock, demo, schema)
 
 # Where `fab` runs, it is known by now; elsewhere it need not be imported.
 if "fabric.main" in sys.modules:

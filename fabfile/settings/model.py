@@ -68,7 +68,7 @@ def _host_entry(value: object) -> object:
         raise ValueError(allowed) from None
 
 
-HostItem = Annotated[HostEntry, BeforeValidator(_host_entry)]
+HostItem = Annotated[HostEntry, BeforeValidator(_host_entry, json_schema_input_type=str | HostEntry)]
 
 
 @dataclass(frozen=True, config=_FORBID_UNKNOWN)

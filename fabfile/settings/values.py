@@ -11,11 +11,12 @@ import os
 import posixpath
 import re
 import urllib.parse
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NAME = r"[A-Za-z0-9._-]+"
@@ -39,6 +40,11 @@ def _line(value: object, allowed: str) -> str:
     return text
 
 
+def _checked(check: Callable[[object], object], pattern: str) -> BeforeValidator:
+    """A check of text, and a pattern for editors (JavaScript's, too), which is never stricter."""
+    return BeforeValidator(check, json_schema_input_type=Annotated[str, Field(pattern=pattern)])
+
+
 def _matching(pattern: str, kind: str, rule: str) -> BeforeValidator:
     """One line that matches the pattern, which `rule` describes."""
 
@@ -48,7 +54,7 @@ def _matching(pattern: str, kind: str, rule: str) -> BeforeValidator:
             raise ValueError(rule)
         return text
 
-    return BeforeValidator(check)
+    return _checked(check, f"^(?:{pattern})$")
 
 
 def whole(low: int, high: int) -> BeforeValidator:
@@ -62,7 +68,7 @@ def whole(low: int, high: int) -> BeforeValidator:
             raise ValueError(allowed)
         return value
 
-    return BeforeValidator(check)
+    return BeforeValidator(check, json_schema_input_type=Annotated[int, Field(ge=low, le=high)])
 
 
 def seconds(low: float, high: float) -> BeforeValidator:
@@ -74,7 +80,7 @@ def seconds(low: float, high: float) -> BeforeValidator:
             raise ValueError(allowed)
         return value
 
-    return BeforeValidator(check)
+    return BeforeValidator(check, json_schema_input_type=Annotated[float, Field(ge=low, le=high)])
 
 
 def _command(value: object) -> str:
@@ -195,18 +201,18 @@ _CHARACTERS = "letters, digits and . _ -"
 _COMMIT = "a branch, tag or commit"
 _LOGIN = "a login name"
 
-Absolute = Annotated[str, BeforeValidator(_absolute)]
-Command = Annotated[str, BeforeValidator(_command)]
-DeployTo = Annotated[str, BeforeValidator(_deploy_to)]
+Absolute = Annotated[str, _checked(_absolute, "^/")]
+Command = Annotated[str, _checked(_command, r"\S")]
+DeployTo = Annotated[str, _checked(_deploy_to, "^/[^/]")]
 Git = Annotated[str, BeforeValidator(_git)]
 HostName = Annotated[str, BeforeValidator(_host_name)]
 LocalPath = Annotated[Path, BeforeValidator(_local_path)]
-Name = Annotated[str, _matching(rf"(?!\.\.?\Z){NAME}", _CHARACTERS, _CHARACTERS)]
+Name = Annotated[str, _matching(rf"(?!\.\.?$){NAME}", _CHARACTERS, _CHARACTERS)]
 Pattern = Annotated[str, BeforeValidator(_pattern)]
 Ref = Annotated[str, _matching(r"[^-\s]\S*", _COMMIT, f"{_COMMIT}, without spaces and not starting with -")]
-Relative = Annotated[str, BeforeValidator(relative)]
-SharedPath = Annotated[str, BeforeValidator(_shared)]
-Url = Annotated[str, BeforeValidator(_url)]
+Relative = Annotated[str, _checked(relative, "^[^/]")]
+SharedPath = Annotated[str, _checked(_shared, "^[^/]")]
+Url = Annotated[str, _checked(_url, "^[Hh][Tt][Tt][Pp][Ss]?://")]
 User = Annotated[
     str, _matching(r"[A-Za-z0-9_][A-Za-z0-9._@+-]*\$?", _LOGIN, f"{_LOGIN} of {_CHARACTERS} + @")
 ]
