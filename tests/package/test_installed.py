@@ -13,7 +13,7 @@ from tests.support.fab import REPOSITORY
 
 pytestmark = pytest.mark.timeout(400)
 
-TASKS = ["cache-sync", "demo", "deploy", "diagnose", "releases", "rollback", "schema", "unlock"]
+TASKS = ["cache-sync", "demo", "deploy", "diagnose", "init", "releases", "rollback", "schema", "unlock"]
 NAMES = ["Outcome", "Target", "cache_sync", "deploy", "diagnose", "load", "releases", "rollback", "unlock"]
 DEVELOPMENT = ["matplotlib", "mypy", "ruff", "pytest", "hypothesis", "numpy", "patchwork"]
 
