@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from fabric import Config
 
 from .executor import Executor
@@ -24,9 +22,8 @@ def main() -> None:
 
 def bundled() -> Program:
     """The program `switchover`: it needs no fabfile."""
-    return Program(
+    return _Switchover(
         name="Switchover",
-        version=_version(),
         binary="switchover",
         binary_names=["switchover"],
         namespace=ns,
@@ -35,8 +32,13 @@ def bundled() -> Program:
     )
 
 
-def _version() -> str:
-    try:
-        return version("switchover")
-    except PackageNotFoundError:
-        return "of a clone"
+class _Switchover(Program):
+    def print_version(self) -> None:
+        """See Fab.print_version."""
+        from importlib.metadata import PackageNotFoundError, version  # here: slow to import
+
+        try:
+            self.version = version("switchover")
+        except PackageNotFoundError:
+            self.version = "of a clone"
+        super().print_version()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from fabric.main import Fab
-from invoke.exceptions import Exit, ParseError
+from invoke.exceptions import Exit
 
 from .executor import Executor, addresses
 
@@ -63,8 +65,9 @@ class Program(Fab):  # type: ignore[misc]
             self._tell(ConfigError("This can't be done.", left.message, self._see_help()))
         except ConfigError as error:
             self._tell(error)
-        except ParseError as error:
-            self._tell(self._explained(error))
+        except BrokenPipeError:  # `--list | head`: whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit(code=0) from None
         except Exception as error:  # noqa: BLE001  (Invoke casts, reads and asks without catching)
             self._tell(self._explained(error))
 

@@ -51,6 +51,8 @@ def test_what_is_installed_is_what_runs(installed: Installed, tmp_path: Path) ->
 def test_the_program_lists_its_tasks(installed: Installed, tmp_path: Path, words: list[str]) -> None:
     said = ran([installed.bin / words[0], *words[1:], "--list"], tmp_path)
     assert [task for task in TASKS if f"  {task} " not in said] == []
+    pipe = f"{installed.bin / words[0]} {' '.join(words[1:])} --list | head -n 1; echo ${{PIPESTATUS[0]}}"
+    assert ran(["bash", "-c", pipe], tmp_path) == "Subcommands:\n0\n"
     assert "Switchover 0." in ran([installed.bin / words[0], *words[1:], "--version"], tmp_path)
 
 
