@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .. import remote
 from ..errors import HostNotReady, Locked, SwitchoverError
 from ..remote.answers import decimal, json_object, not_understood, plain
 from ..remote.host import Host
@@ -40,7 +41,7 @@ RENEW = 20.0  # seconds between two signs of life
 LAST = 999_999_999  # of the numbers: some shells count with 32 bits
 OWNER_LIMIT = 4096  # bytes; ours have about 250
 
-_PROCESS = Scripts("fabfile.remote").functions("process")
+_PROCESS = Scripts(remote.__name__).functions("process")
 _scripts = Scripts(__package__)
 
 
