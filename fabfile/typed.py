@@ -43,6 +43,11 @@ def command(task: str, *args: str) -> str:
     return shlex.join([_current.program[0], _current.names.get(task, task), *args])
 
 
+def line(address: str, task: str, *args: str) -> str:
+    """A command for one host as it is to be typed by whoever called this process. See Typed.line."""
+    return _current.line(address, None, task, *args)
+
+
 def program(*args: str) -> str:
     """The same without a task: `fab -i FILE`."""
     return " ".join([_current.program[0], *args])

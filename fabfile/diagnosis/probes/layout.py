@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ... import typed
 from ...remote.shell import quote
 from ...site import lock, state
 from ...site.layout import Layout
@@ -91,7 +92,7 @@ def _lock(e: Examination, layout: Layout) -> None:
         f"held by {held.owner or 'an unknown owner'}, without a sign of life for "
         f"{held.silent_for} s",
         "The next deployment takes it by itself. To be rid of it now:",
-        Fix("here", f"fab -H {e.connection.address} unlock --deploy-to {layout.deploy_to} --force"),
+        Fix("here", _line(e, "unlock", "--deploy-to", layout.deploy_to, "--force")),
         **evidence,
     )  # fmt: skip
 
@@ -117,12 +118,15 @@ def _others(e: Examination, layout: Layout, known: state.State, found: dict[str,
     )  # fmt: skip
 
 
+def _line(e: Examination, task: str, *args: str) -> str:
+    return typed.line(e.connection.address, task, *args)
+
+
 def _live(e: Examination, layout: Layout, known: state.State, found: dict[str, list[str]]) -> None:
     if known.current_kind != "link":
         return
     good = sorted(r.id for r in known.records.values() if r.state == "good" and r.id in known.directories)
-    again = "deploy" if not good else f"rollback --to {good[-1]}"
-    fix = Fix("here", f"fab -H {e.connection.address} {again}")
+    fix = Fix("here", _line(e, "rollback", "--to", good[-1]) if good else _line(e, "deploy"))
     if lines(found, "live") != "dir":
         e.fail(
             "release-broken",
@@ -147,7 +151,7 @@ def _live(e: Examination, layout: Layout, known: state.State, found: dict[str, l
         e.warn(
             "release-broken", "The record of the live release can't be read.", f"record of {known.live}",
             "A deployment makes it good: it writes a new "
-            "one.", Fix("here", f"fab -H {e.connection.address} deploy"),
+            "one.", Fix("here", _line(e, "deploy")),
             live=known.live,
         )  # fmt: skip
         return
