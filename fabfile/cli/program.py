@@ -60,9 +60,7 @@ class Program(Fab):  # type: ignore[misc]
         try:
             yield
         except Exit as left:
-            if not left.message:
-                raise
-            self._tell(ConfigError("This can't be done.", left.message, self._see_help()))
+            self.leave(left)
         except ConfigError as error:
             self._tell(error)
         except BrokenPipeError:  # `--list | head`: whoever reads has seen enough
@@ -70,6 +68,14 @@ class Program(Fab):  # type: ignore[misc]
             raise Exit(code=0) from None
         except Exception as error:  # noqa: BLE001  (Invoke casts, reads and asks without catching)
             self._tell(self._explained(error))
+
+    def leave(self, left: Exit) -> None:
+        """Leave as Invoke wants to, but tell a reason that it has as all errors are told. Raises Exit."""
+        from ..errors import ConfigError
+
+        if not left.message:
+            raise left
+        self._tell(ConfigError("This can't be done.", left.message, self._see_help()))
 
     def _explained(self, error: Exception) -> Any:
         from . import usage

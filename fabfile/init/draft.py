@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ..settings import HostEntry
 from ..typed import command, program
-from .folder import Project
 from .host import Seen
+from .project import Project
 
 # What is of the project, and not of the site.
 OURS = (".git", "/config.yaml", "/fabfile.py", "/.github/", "/.gitlab-ci.yml")

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-READ = 1 << 20  # bytes of a project's file that are looked at
-
-
-@dataclass(frozen=True)
-class Project:
-    """What was found.
-
-    kind: for people. path: what is deployed, relative to the folder. git: whether it may be deployed from
-    commits. root: what the web server has to serve, inside a release. secrets: files that the host has of its
-    own. built: local_build; prepared: before_switch. advice: lines for people, beside after_switch.
-    """
-
-    kind: str
-    path: str = "."
-    git: bool = False
-    root: str = ""
-    exclude: tuple[str, ...] = ()
-    dirs: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
-    built: tuple[str, ...] = ()
-    prepared: tuple[str, ...] = ()
-    php: bool = False
-    advice: tuple[str, ...] = ()
+from . import node
+from .project import Project, keys, text
 
 
 def look(folder: Path) -> Project:
     """The first kind that fits. A folder that fits none is deployed as it is."""
-    for kind in (_laravel, _symfony, _wordpress, _django, _node, _generator, _php, _python, _static):
+    for kind in (_laravel, _symfony, _wordpress, _django, node.look, _generator, _php, _python, _static):
         if found := kind(folder):
             # What was built is in no commit.
             return replace(found, git=not found.built and found.path == "." and has_commits(folder))
@@ -61,26 +38,6 @@ def has_commits(folder: Path) -> bool:
     return asked.returncode == 0
 
 
-def text(path: Path) -> str:
-    """The beginning of a file; "" where there is none that can be read."""
-    try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as file:
-            return file.read(READ).decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def keys(path: Path) -> dict[str, Any]:
-    """A JSON file's top level; {} where it is none."""
-    try:
-        found = json.loads(text(path) or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _required(folder: Path) -> set[str]:
     """The packages that composer.json names."""
     found = keys(folder / "composer.json").get("require")
@@ -90,12 +47,6 @@ def _required(folder: Path) -> set[str]:
 def _composer(folder: Path) -> tuple[str, ...]:
     install = "composer install --no-dev --no-interaction --optimize-autoloader"
     return (install,) if (folder / "composer.json").is_file() else ()
-
-
-def _assets(folder: Path) -> tuple[str, ...]:
-    from . import node
-
-    return node.build_commands(folder)
 
 
 _PHP = Project(
@@ -114,7 +65,7 @@ def _laravel(folder: Path) -> Project | None:
     return replace(
         _PHP, kind="Laravel", root="public", dirs=("storage",), secrets=(".env",),
         exclude=("node_modules/", "/storage/", "/tests/", "/public/hot"),
-        built=(*_composer(folder), *_assets(folder)),
+        built=(*_composer(folder), *node.build_commands(folder)),
         prepared=("php artisan migrate --force", "php artisan config:cache", "php artisan route:cache"),
     )  # fmt: skip
 
@@ -127,7 +78,7 @@ def _symfony(folder: Path) -> Project | None:
     return replace(
         _PHP, kind="Symfony", root="public", dirs=("var/log",), secrets=(".env.local",),
         exclude=("node_modules/", "/var/", "/tests/", ".env.local"),
-        built=(f"{_composer(folder)[0]} --no-scripts", *_assets(folder)),
+        built=(f"{_composer(folder)[0]} --no-scripts", *node.build_commands(folder)),
         prepared=(
             "APP_ENV=prod php bin/console cache:clear",
             *([migrations] if "doctrine/doctrine-migrations-bundle" in required else []),
@@ -183,12 +134,6 @@ def _python(folder: Path) -> Project | None:
 
 def _requirements(folder: Path) -> str:
     return "-r requirements.txt" if (folder / "requirements.txt").is_file() else "."
-
-
-def _node(folder: Path) -> Project | None:
-    from . import node
-
-    return node.look(folder)
 
 
 _GENERATORS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .folder import Project, keys, text
+from .project import Project, keys, text
 
 # By lock file: what installs exactly that, and what runs a script.
 _MANAGERS = (

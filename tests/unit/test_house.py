@@ -21,7 +21,7 @@ FLOORS = (
     ("cli",),
     ("demo",),
     ("report",),
-    ("fleet", "diagnosis"),
+    ("fleet", "diagnosis", "init"),
     ("phases",),
     ("aftermath",),
     ("parallel",),

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from fabfile.errors import AnswerNotUnderstood, ConfigError
 from fabfile.hosts import Target
 from fabfile.init import begin, draft, files, folder, host
-from fabfile.init.folder import Project
+from fabfile.init.project import Project
 from fabfile.remote.script_files import Scripts
 from fabfile.settings import HostEntry, Settings, load
 

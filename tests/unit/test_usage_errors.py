@@ -39,6 +39,7 @@ WRONG = {
     "deploy -H web1:0": ["found 'web1:0'"],
     "--help deplyo": ["There is no task deplyo", "did you mean deploy?"],
     "--list nosuch": ["nosuch"],
+    "-c no-such-fabfile deploy": ["no-such-fabfile"],
     "-S no/such/file deploy": ["no/such/file can't be read"],
     "-f no/such/file.yaml deploy": ["no/such/file.yaml"],
     "-f no/such/file deploy": ["no/such/file"],
