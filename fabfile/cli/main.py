@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from fabric import Config
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, UnexpectedExit
 from invoke.parser.context import ParserContext
 
+from ..errors import ConfigError, SwitchoverError
 from .executor import Executor
 from .program import Program
 from .tasks import ns
@@ -48,6 +51,22 @@ class _Switchover(Program):
             super().parse_collection()  # what somebody's own fabfile raises is theirs
         except Exit as left:
             self.leave(left)
+
+    def execute(self) -> None:
+        """See Program.execute. Fabric itself runs `-H host -- COMMAND`; what it can't do is told by us."""
+        hosts = self.args.hosts.value
+        if self._remainder_only and not hosts:
+            self.tell(ConfigError("No host is named.", "a command after -- needs some", "Say -H user@host."))
+        try:
+            super().execute()
+        except (Exit, UnexpectedExit):
+            raise
+        except Exception as error:
+            if not self._remainder_only:
+                raise
+            why = f"{type(error).__name__}: {error}"
+            hint = f"This looks for the cause:\n{self.binary} -H {quote(hosts)} diagnose"
+            self.tell(SwitchoverError("The command could not be run.", why, hint))
 
     def print_version(self) -> None:
         """See Fab.print_version."""

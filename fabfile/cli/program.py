@@ -50,7 +50,7 @@ class Program(Fab):  # type: ignore[misc]
         try:
             super().execute()
         except SwitchoverError as error:
-            self._tell(error)
+            self.tell(error)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -62,12 +62,12 @@ class Program(Fab):  # type: ignore[misc]
         except Exit as left:
             self.leave(left)
         except ConfigError as error:
-            self._tell(error)
+            self.tell(error)
         except BrokenPipeError:  # `--list | head`: whoever reads has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise Exit(code=0) from None
         except Exception as error:  # noqa: BLE001  (Invoke casts, reads and asks without catching)
-            self._tell(self._explained(error))
+            self.tell(self._explained(error))
 
     def leave(self, left: Exit) -> None:
         """Leave as Invoke wants to, but tell a reason that it has as all errors are told. Raises Exit."""
@@ -75,7 +75,7 @@ class Program(Fab):  # type: ignore[misc]
 
         if not left.message:
             raise left
-        self._tell(ConfigError("This can't be done.", left.message, self._see_help()))
+        self.tell(ConfigError("This can't be done.", left.message, self._see_help()))
 
     def _explained(self, error: Exception) -> Any:
         from . import usage
@@ -88,7 +88,7 @@ class Program(Fab):  # type: ignore[misc]
     def _see_help(self) -> str:
         return f"See `{self.binary} --list`, and `{self.binary} --help TASK` for a task's flags."
 
-    def _tell(self, error: Any) -> None:
+    def tell(self, error: Any) -> None:
         from ..report import documents
         from ..results import Outcome
         from . import common

@@ -44,6 +44,7 @@ WRONG = {
     "-f no/such/file.yaml deploy": ["no/such/file.yaml"],
     "-f no/such/file deploy": ["no/such/file"],
     "deploy -- ls": ["What follows -- is taken by no task"],
+    "-- ls": ["No host is named"],
 }
 
 
@@ -78,6 +79,12 @@ def test_what_fabric_is_told_to_load(
         (tmp_path / name).write_text(text)
         code, _, err = run(f"-f {tmp_path / name} deploy", capsys)
         assert code == 2 and said in err and "Traceback" not in err, err
+
+
+def test_a_command_that_can_not_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Fabric itself runs what follows --, without a task."""
+    code, _, err = run("-H 127.0.0.1:1 -- uptime", capsys)
+    assert code == 1 and "switchover -H 127.0.0.1:1 diagnose" in err and "Traceback" not in err
 
 
 def test_no_flag_has_a_letter() -> None:
