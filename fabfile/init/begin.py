@@ -78,8 +78,8 @@ def begin(
     with_keys = [_with_key(target, config) for target in targets]
     seen = _look(with_keys, listener, config)
     chosen, why = (deploy_to, "as given") if deploy_to else choose(name, seen)
-    if ask and not deploy_to:
-        chosen = ask("The folder on each host", chosen)
+    if ask and not deploy_to and (answer := ask("The folder on each host", chosen)) != chosen:
+        chosen, why = answer, "as given"
     hosts = tuple(_entry(target) for target in with_keys)
     draft = Draft(name, project, chosen, why, hosts, tuple(seen))
     texts = [draft.text(), *(files.template(kind) for kind in ["fabfile"] * wish.fabfile + [wish.ci] if kind)]
