@@ -1,6 +1,7 @@
 """Deploy from a script of one's own, look at what is live now, and take it back if that isn't right.
 
-    PYTHONPATH=/path/to/switchover python deploy_script.py config.yaml user@host:port KEY_FILE
+    pip install .    # in a clone of the repository
+    python deploy_script.py config.yaml user@host:port KEY_FILE
 
 deploy() and rollback() raise ConfigError before anything is contacted; whatever happens on hosts is in
 the Outcome they return: ok, exit_code (as fab's), error, and for each host what became of it.
@@ -10,8 +11,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from fabfile.fleet import Target, deploy, rollback
-from fabfile.settings import load
+from switchover import Target, deploy, load, rollback
 
 config, address, key, *page = sys.argv[1:]
 settings, hosts = load(Path(config)), [Target(address, identity=key)]

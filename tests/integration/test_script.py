@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,11 +19,20 @@ pytestmark = pytest.mark.timeout(90)
 SCRIPT = REPOSITORY / "examples/deploy_script.py"
 
 
+def _installed(folder: Path) -> Path:
+    """A folder in which the package has the name that it is installed by."""
+    here = folder / "installed"
+    here.mkdir(exist_ok=True)
+    if not (here / "switchover").exists():
+        (here / "switchover").symlink_to(REPOSITORY / "fabfile")
+    return here
+
+
 def run(project: Project, *more: str, code: int = 0) -> str:
     done = subprocess.run(
         [sys.executable, SCRIPT, "config.yaml", project.address(), project.server.identity, *more],
         cwd=project.folder,
-        env={**project.environment, "PYTHONPATH": str(REPOSITORY)},
+        env={**project.environment, "PYTHONPATH": str(_installed(project.folder))},
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
