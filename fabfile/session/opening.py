@@ -45,7 +45,7 @@ def open_session(access: HostAccess, require: Requirement = lambda view: None) -
         asking = _asking(access.settings, access.layout)
         dead, said = lock.take(asking)
         if dead:
-            tell(f"taken from {dead}: it ended without giving it back")
+            tell(f"taken from {dead}, which ended without releasing it")
         access.lease.start()
     host.files.settle_by(background(lambda: agree(host, access.layout, lock, warm)))
     with access.steps.step("check") as tell:

@@ -80,7 +80,7 @@ def test_a_lock_whose_lease_has_run_out(project: Project) -> None:
     project.deployed()
     hold(project, ELSEWHERE, LEASE + 10)
     project.write({"index.html": "two\n"})
-    project.fab("deploy").says("taken from ann@her-laptop", "it ended without giving it back")
+    project.fab("deploy").says("taken from ann@her-laptop", "ended without releasing it")
     assert (project.current / "index.html").read_text() == "two\n"
     nothing_is_left(project)
 
