@@ -67,8 +67,8 @@ def _listed(text: str, mark: str) -> Manifest:
         seconds = -decimal(mtime[1:]) if mtime.startswith("-") else decimal(mtime)
         entries.append(_entry(path, int(mode, 16), decimal(size), seconds, targets, digests))
     found = Manifest(entries)
-    told = {path for paths in (targets, digests) for path in paths}
-    if first or len(found) != len(entries) or not told <= found.entries.keys():
+    answered = {path for paths in (targets, digests) for path in paths}
+    if first or len(found) != len(entries) or not answered <= found.entries.keys():
         raise ValueError("paths that are there twice, or were not listed")
     return found
 

@@ -69,7 +69,7 @@ class Sharing:
         served = [path for path in uploaded if path not in linked.unserved]
         result.seeds = [p for p in served if not any(_at_or_below(p, kept) for kept in linked.kept)]
         result.unserved = sorted({*result.unserved, *linked.unserved})
-        self._tell(result, linked, "were seeded from the source into shared/, once")
+        self._tell(result, linked, "seeded once from the source into shared/")
         return linked
 
     def foresee(self) -> None:
@@ -80,7 +80,7 @@ class Sharing:
         due = {entry.path for entry in self._seeds()}
         result.seeds = [path for path in missing if path in due]
         result.unserved = [path for path in missing if path not in due]
-        self._tell(result, Linked(), "would be seeded from the source into shared/, once")
+        self._tell(result, Linked(), "would be seeded once from the source into shared/")
 
     def _seeds(self) -> list[Entry]:
         present, live = self.view.state.shared_present, self.view.live_directory
@@ -107,8 +107,8 @@ class Sharing:
         if unserved := [path for path in result.unserved if any(_at_or_below(path, p) for p in paths)]:
             note(
                 "warn",
-                f"{count(len(unserved), 'file')} of the source lie in what is shared, and are not served, "
-                f"since shared/ was seeded before: {shorten_list(unserved)}",
+                f"{count(len(unserved), 'file')} of the source not served: shared/ was seeded before, with "
+                f"other files in their place: {shorten_list(unserved)}",
             )
 
 

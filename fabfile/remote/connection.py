@@ -121,11 +121,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
                 super().open()
             except BaseException as error:
                 where = f"{self.user}@{self.host}:{self.port}"
-                told = explain(error, self.client.attempt(where, self.host, self.rules.connect_timeout))
+                refusal = explain(error, self.client.attempt(where, self.host, self.rules.connect_timeout))
                 self.client.close()
-                if told is None or told is error:
+                if refusal is None or refusal is error:
                     raise
-                raise told from error
+                raise refusal from error
             if self._closed:  # while we connected ahead
                 self.client.close()
                 raise ConnectionFailed("The connection is not needed any more.")

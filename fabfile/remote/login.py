@@ -128,7 +128,7 @@ class Login:
             prompt = " Or log in by password: --prompt-for-login-password."
         return AuthenticationFailed(
             f"{self.where} refused the login.",
-            "; ".join([offered + takes, *(f"not used: {_told(each)}" for each in unusable)]),
+            "; ".join([offered + takes, *(f"not used: {_explained(each)}" for each in unusable)]),
             "Give the right key with -i FILE, the right user with -H user@host, and see that the "
             f"public key stands in ~/.ssh/authorized_keys there (mode 0600, folder 0700).{prompt}",
             **fields,
@@ -138,10 +138,10 @@ class Login:
 def _unusable(where: str, files: list[Unusable], offered: str, fields: dict[str, Any]) -> KeyFileUnusable:
     first = files[0]
     is_what, hint = _PROBLEMS[first.problem]
-    told = "; ".join(_told(each) for each in files)
+    reasons = "; ".join(_explained(each) for each in files)
     return KeyFileUnusable(
         f"The key {first.path} for {where} {is_what}.",
-        f"{told}; {offered}",
+        f"{reasons}; {offered}",
         hint.format(path=first.path),
         path=first.path,
         problem=first.problem,
@@ -149,5 +149,5 @@ def _unusable(where: str, files: list[Unusable], offered: str, fields: dict[str,
     )
 
 
-def _told(file: Unusable) -> str:
+def _explained(file: Unusable) -> str:
     return f"{file.path} {_PROBLEMS[file.problem][0]}" + (f" ({file.detail})" if file.detail else "")

@@ -116,14 +116,14 @@ class Sessions:
         with self._lock:
             if allowed < 1 or (self.allowed is not None and self.allowed <= allowed):
                 return
-            told, self.allowed = self._scarce, allowed
+            known, self.allowed = self._scarce, allowed
             # What was opened ahead takes the room of what is needed.
             idle = [] if self._spare else list(self._ahead)
             if idle:
                 self._ahead.clear()
         for ahead in idle:
             ahead.add_done_callback(_close)
-        if self._scarce and not told:
+        if self._scarce and not known:
             self.on_scarce(allowed)
 
 

@@ -95,7 +95,7 @@ class SftpFiles:
                 raise LinkLost("The connection died.", self.connection.why_dead()) from error
             self._absent = FilesError(
                 "The host offers no SFTP.",
-                f"opening the sftp subsystem: {_told(error)}",
+                f"opening the sftp subsystem: {_described(error)}",
                 "Have `Subsystem sftp internal-sftp` set in its sshd_config, or set ssh.sftp: off.",
             )
             raise self._absent from error
@@ -223,14 +223,14 @@ class SftpFiles:
         silent = isinstance(error, TimeoutError)
         if silent and self.connection.alive and answers(self.connection.transport, ALIVE_WITHIN):
             return FilesError(
-                "SFTP does not answer.", f"{what}: {_told(error)}, while the host itself answers"
+                "SFTP does not answer.", f"{what}: {_described(error)}, while the host itself answers"
             )
         if isinstance(error, NotSftp) and not isinstance(error, SessionEnded):
-            return FilesError("What SFTP answers is not understood.", f"{what}: {_told(error)}")
+            return FilesError("What SFTP answers is not understood.", f"{what}: {_described(error)}")
         self._endings += 1
         if self._endings >= ENDINGS and self.connection.still_alive():
-            return FilesError("SFTP ends again and again.", f"{what}: {_told(error)}")
-        return LinkLost("The SFTP session died.", _told(error))
+            return FilesError("SFTP ends again and again.", f"{what}: {_described(error)}")
+        return LinkLost("The SFTP session died.", _described(error))
 
 
 class _Asking:
@@ -244,7 +244,7 @@ class _Asking:
         return self.session.ask(kind, *fields, within=max(0.001, self.until - time.monotonic()))
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     said = error.said.decode("utf-8", "replace").strip()[:100] if isinstance(error, NotSftp) else ""
     return f"{type(error).__name__}: {error}" + (f"; it says {said!r}" if said else "")
 

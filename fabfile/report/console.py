@@ -72,11 +72,13 @@ def _standing(results: Sequence[HostResult]) -> str:
     there: dict[str | None, list[str]] = {}
     for result in results:
         there.setdefault(result.live, []).append(result.host)
-    told = [f"{new} is not live" for new in sorted({r.release for r in results if r.release} - there.keys())]
+    sentences = [
+        f"{new} is not live" for new in sorted({r.release for r in results if r.release} - there.keys())
+    ]
     for live, names in there.items():
         what = "it is not known what" if live == UNKNOWN else live or "nothing"
-        told.append(f"{what} is live on {hosts_named(names)}")
-    return "; ".join(told)
+        sentences.append(f"{what} is live on {hosts_named(names)}")
+    return "; ".join(sentences)
 
 
 def _causes(outcome: Outcome) -> tuple[list[tuple[SwitchoverError, list[str]]], list[str]]:
@@ -124,7 +126,7 @@ def _meaning(outcome: Outcome) -> str:
 
 def show_deployment(outcome: Outcome) -> None:
     """A row a host, and in the last line what is live now."""
-    if not outcome.ok:  # each step has told how far it came
+    if not outcome.ok:  # each step has sentences how far it came
         return
     screen = Screen()
     cells = [_cells(result) for result in outcome.hosts]

@@ -67,7 +67,7 @@ class Live:
         if isinstance(event, StepFailed):
             self.view.ended(event.host)
             self.screen.beside((f"{event.host}  ✗ {event.step}  ", "red"), text=event.what)
-        elif (event.host, event.text) not in self.noted:  # the same thing, told at each command
+        elif (event.host, event.text) not in self.noted:  # the same thing, said at each command
             self.noted.add((event.host, event.text))
             mark, style = ("!", "yellow") if event.level == "warn" else ("·", "dim")
             self.screen.beside((f"{event.host}  {mark} ", style), text=" ".join(event.text.split("\n")))
@@ -84,7 +84,7 @@ class _Lines:
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
         self.running: dict[str, tuple[str, float]] = {}  # host -> its step, since when
-        self.told: dict[str, float] = {}  # host -> when the last line about it was shown
+        self.last_shown: dict[str, float] = {}  # host -> when the last line about it was shown
         self.how: dict[str, str] = {}  # host -> how far the step is
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class _Lines:
     def started(self, event: StepStarted) -> None:
         now = time.monotonic()
         self.running[event.host] = (event.step, now)
-        self.told[event.host] = now
+        self.last_shown[event.host] = now
         self.how.pop(event.host, None)
 
     def progress(self, event: Progress) -> None:
@@ -106,7 +106,7 @@ class _Lines:
         self.how[event.host] = f"{event.what}  {event.passed:.0f} of {event.total:.0f} s"
 
     def said(self, host: str) -> None:
-        self.told[host] = time.monotonic()
+        self.last_shown[host] = time.monotonic()
 
     def ended(self, host: str) -> None:
         self.running.pop(host, None)
@@ -118,8 +118,8 @@ class _Lines:
     def tick(self, now: float) -> None:
         """Say what goes on where nothing was said for a while: CI ends what is silent."""
         for host, (step, since) in self.running.items():
-            if now - self.told[host] >= PLAIN_EVERY:
-                self.told[host] = now
+            if now - self.last_shown[host] >= PLAIN_EVERY:
+                self.last_shown[host] = now
                 self.screen.say(f"{host}  … {step}  {self.how.get(host) or f'{now - since:.0f} s'}")
 
 

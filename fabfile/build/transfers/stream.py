@@ -75,15 +75,15 @@ def _compresses(source: Source, entries: Iterable[Entry]) -> bool:
 
 
 def _tar(source: Source, entries: Iterable[Entry], tally: Tally) -> Iterator[bytes]:
-    files, sent, told = -1, 0, 0
+    files, sent, reported = -1, 0, 0
     for files, entry in enumerate(entries):
         yield _header(entry)
         if entry.kind == "file":
             for block in source.read(entry):
                 sent += len(block)
                 yield block
-                if sent - told >= SEND:  # not for each of many small files
-                    told = sent
+                if sent - reported >= SEND:  # not for each of many small files
+                    reported = sent
                     tally(files, sent)
             yield b"\0" * (-entry.size % tarfile.BLOCKSIZE)
     tally(files + 1, sent)
