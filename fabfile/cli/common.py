@@ -123,16 +123,15 @@ def run(
     document: Callable[[Outcome], Json],
     show: Callable[[Outcome], None],
     *,
-    clock: bool = False,
     names: Callable[[], Mapping[str, str] | None] = lambda: None,
 ) -> None:
     """Do `work` with a live report, then say how it went, and leave with its exit code.
 
-    clock: what goes on is measured in seconds, not in bytes. names: what the document hides.
+    names: what the document hides.
     What can't be printed changes nothing: neither the work nor the exit code.
     """
     with signals.handled():
-        with _Report(as_json, clock) as report:
+        with _Report(as_json) as report:
             outcome = _attempt(lambda: work(report))
         out, err = outlet(), outlet(to_stderr=True)
         (err if as_json else out).drain()
@@ -176,8 +175,8 @@ def _confess(out: Outlet, err: Outlet, as_json: bool) -> None:
 class _Report:
     """The live report, from the first event on: until then we connect, and need not wait for Rich."""
 
-    def __init__(self, to_stderr: bool, clock: bool) -> None:
-        self._how = (to_stderr, clock)
+    def __init__(self, to_stderr: bool) -> None:
+        self._to_stderr = to_stderr
         self._live: contextlib.ExitStack = contextlib.ExitStack()
         self._listen: Listener | None = None
         self._lock = threading.Lock()
@@ -187,7 +186,7 @@ class _Report:
             if self._listen is None:
                 from ..report import live
 
-                self._listen = self._live.enter_context(live.Live(*self._how)).listen
+                self._listen = self._live.enter_context(live.Live(self._to_stderr)).listen
         self._listen(event)
 
     def __enter__(self) -> _Report:

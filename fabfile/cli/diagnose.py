@@ -72,7 +72,7 @@ def diagnose(
     def show(outcome: fleet.Outcome) -> None:
         report.show(found, diagnosis.differences(found), "".join(written))
 
-    common.run(json, work, document, show, clock=True, names=hidden)
+    common.run(json, work, document, show, names=hidden)
 
 
 _PLAINLY = "Leave -R out: a diagnosis undoes what it tries, and leaves nothing behind."

@@ -12,18 +12,17 @@ from ..events import Event, Note, Output, Progress, StepFailed, StepFinished, St
 from ..redaction import REMOVED, KeyBlocks, clean
 from .screen import Screen
 
+BETWEEN_STEPS = 1.0  # seconds without a step after which a host is shown as waiting
 PLAIN_EVERY = 10.0  # seconds without a line, where there is no terminal, until one says what goes on
 
 
 class Live:
     """Listens to events and shows them while the work goes on."""
 
-    def __init__(self, to_stderr: bool = False, clock: bool = False) -> None:
+    def __init__(self, to_stderr: bool = False) -> None:
         self.screen = Screen(to_stderr)
         self.lock = threading.Lock()
-        self.view: _Bars | _Lines = (
-            _Bars(self.screen, clock) if self.screen.is_terminal else _Lines(self.screen)
-        )
+        self.view: _Bars | _Lines = _Bars(self.screen) if self.screen.is_terminal else _Lines(self.screen)
         self.keys: dict[tuple[str, str], KeyBlocks] = {}
         self.noted: set[tuple[str, str]] = set()
         self.ended = threading.Event()
@@ -126,15 +125,8 @@ class _Lines:
 class _Bars:
     """One line a host that changes in place; what ended scrolls by above."""
 
-    def __init__(self, screen: Screen, clock: bool = False) -> None:
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            SpinnerColumn,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+    def __init__(self, screen: Screen) -> None:
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn
         from rich.progress import Progress as Bars
 
         self.screen = screen
@@ -142,16 +134,15 @@ class _Bars:
             SpinnerColumn(),
             TextColumn("{task.fields[host]}", style="bold", markup=False),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            *([] if clock else [DownloadColumn(), TransferSpeedColumn()]),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[files]}", markup=False),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[how]}", markup=False),
             console=screen.console,
             transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
         self.rows: dict[str, Any] = {}
+        self.idle: dict[str, float] = {}  # host -> since when it has no step
 
     def start(self) -> None:
         self.bars.start()
@@ -161,18 +152,19 @@ class _Bars:
 
     def started(self, event: StepStarted) -> None:
         row, step, host = self.rows.get(event.host), clean(event.step), clean(event.host)
+        self.idle.pop(event.host, None)
         if row is None:
-            self.rows[event.host] = self.bars.add_task(step, total=None, host=host, files="")
+            self.rows[event.host] = self.bars.add_task(step, total=None, host=host, how="")
         else:
-            self.bars.reset(row, total=None, description=step, host=host, files="")
+            self.bars.reset(row, description=step, host=host, how="")
+            self._task(event.host).total = None  # which reset() does not do
 
     def progress(self, event: Progress) -> None:
-        self.bars.update(
-            self.rows[event.host],
-            total=event.total,
-            completed=event.done,
-            files=f"{event.files}/{event.total_files} files",
-        )
+        self.bars.update(self.rows[event.host], total=event.total, completed=event.done)
+        task = self._task(event.host)
+        speed = f", {size(int(task.speed))}/s" if task.speed else ""
+        left = f", {task.time_remaining:.0f} s left" if task.time_remaining else ""
+        self.bars.update(task.id, how=f"{size(event.done)} of {size(event.total)}{speed}{left}")
 
     def waiting(self, event: Waiting) -> None:
         self.bars.update(
@@ -180,20 +172,31 @@ class _Bars:
             total=event.total,
             completed=event.passed,
             description=f"watching {clean(event.what)}",
-            files=f"{event.passed:.0f} of {event.total:.0f} s",
+            how=f"{event.passed:.0f} of {event.total:.0f} s",
         )
 
     def said(self, host: str) -> None:
         """The bar moves anyway."""
 
     def ended(self, host: str) -> None:
-        """The bar stays until the next step."""
+        self.idle[host] = time.monotonic()
 
     def finished(self, event: StepFinished) -> None:
+        self.ended(event.host)
         _show_finished(self.screen, event)
 
     def tick(self, now: float) -> None:
-        """The bar moves anyway."""
+        """Say for how long a step goes on that does not say how far it is; and who waits for other hosts."""
+        for host, row in self.rows.items():
+            task = self._task(host)
+            if now - self.idle.get(host, now) > BETWEEN_STEPS:
+                task.total = None
+                self.bars.update(row, description="waits", how="")
+            elif task.total is None and host not in self.idle:
+                self.bars.update(row, how=f"{task.elapsed or 0:.0f} s")
+
+    def _task(self, host: str) -> Any:
+        return next(task for task in self.bars.tasks if task.id == self.rows[host])
 
 
 def _show_finished(screen: Screen, event: StepFinished) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -234,6 +235,26 @@ def test_a_long_step_says_now_and_then_that_it_goes_on(
         "web1  … before_switch  40 s", "web1  … before_switch  50 s", "web1  … before_switch  60 s",
     ]  # fmt: skip
     assert sum("web2  … upload  25 %, 1 of 2 files, 10.0 MB of 40.0 MB" in line for line in said) == 6
+
+
+def test_a_bar_says_how_far_a_step_is_or_how_long_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    """A hook has no bytes, also where it follows an upload; a host that waits for others is not at work."""
+    bars = live._Bars(screen.Screen())
+    bars.started(StepStarted("web1", "upload"))
+    bars.progress(Progress("web1", "upload", 1, 2, 10_000_000, 40_000_000))
+    assert (
+        bars._task("web1").fields["how"].startswith("10.0 MB of 40.0 MB")
+        and bars._task("web1").percentage == 25
+    )
+    bars.finished(StepFinished("web1", "upload", 1.0))
+    bars.started(StepStarted("web1", "before_switch"))
+    bars.tick(time.monotonic())
+    assert bars._task("web1").total is None and bars._task("web1").fields["how"] == "0 s"
+    bars.finished(StepFinished("web1", "before_switch", 1.0))
+    bars.tick(time.monotonic())
+    assert bars._task("web1").description == "before_switch", "the next step comes at once"
+    bars.tick(time.monotonic() + 5)
+    assert bars._task("web1").description == "waits" and bars._task("web1").fields["how"] == ""
 
 
 def test_the_same_note_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
