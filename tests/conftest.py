@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fabfile.demo.server import Server
 from tests.support.project import Project, ProjectOn
@@ -17,6 +18,10 @@ from tests.support.proxy import Proxy
 from tests.support.skipping import unavailable
 from tests.support.sshd import Serve, Sshd, find_sshd
 from tests.support.waiting import Barrier
+
+# A machine under load is slow; that is no finding.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
