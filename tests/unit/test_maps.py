@@ -1,4 +1,4 @@
-"""The maps name what is there: paths, names in them, packages, tasks and links; and arrows point down."""
+"""The maps name what is there: paths, names in them, packages and links. The walls are test_house.py's."""
 
 from __future__ import annotations
 
@@ -58,45 +58,3 @@ def test_the_tree_of_the_guide_is_the_tree() -> None:
     assert packages <= set(re.findall(r"^  (\w+)/", tree, re.M))
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
     assert folders == set(re.findall(r"^\| `(\w+)/` \|", guide, re.M))
-
-
-# -- the walls -------------------------------------------------------------------------------------------
-
-ORDER = ["cli", "fleet", "phases", "parallel", "commands", "build", "session", "site", "remote"]
-
-
-def imports(path: Path) -> set[str]:
-    """What a module imports of ours when it is imported: the first part of each name below fabfile."""
-    package = path.relative_to(REPOSITORY / "fabfile").parent.parts
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            above = package[: len(package) - (node.level - 1)]
-            whole = (*above, *(node.module or "").split(".")) if node.module else above
-            found |= {whole[0]} if whole else {alias.name for alias in node.names}
-    return found
-
-
-@pytest.mark.parametrize("layer", ORDER)
-def test_arrows_point_down(layer: str) -> None:
-    base = REPOSITORY / "fabfile" / layer
-    modules = list(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
-    above = set(ORDER[: ORDER.index(layer)]) | ({"report", "cli"} if layer != "cli" else set())
-    wrong = {str(path.relative_to(REPOSITORY)): imports(path) & above for path in modules}
-    assert not any(wrong.values()), {path: found for path, found in wrong.items() if found}
-
-
-def test_nothing_is_too_large() -> None:
-    """A function has 50 lines at the most, a module 420."""
-    large = []
-    for path in REPOSITORY.glob("fabfile/**/*.py"):
-        text = path.read_text()
-        if len(text.splitlines()) > 420 and path.name != "server.py":
-            large.append(f"{path}: {len(text.splitlines())} lines")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef) and node.body:
-                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
-                lines = (node.body[-1].end_lineno or 0) - first.lineno + 1
-                if lines > 50:
-                    large.append(f"{path}: {node.name} has {lines} lines")
-    assert not large, "\n".join(large)
