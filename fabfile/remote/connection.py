@@ -64,6 +64,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
     _sessions: Sessions | None = None
     _closed: bool = False
     _attempts: Any = None
+    input_is_read: bool | None = None  # whether start-up files read standard input to its end; None: unknown
 
     def __init__(
         self, host: str, rules: Ssh, config: fabric.Config, *, depth: int = 0, **kwargs: Any
@@ -146,6 +147,11 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         self.gateway.on_note = self.on_note
         self.gateway.open()
         return _open_through(self.gateway.transport, self.host, int(self.port), self.rules.connect_timeout)
+
+    @property
+    def one_session(self) -> bool:
+        """Whether the server was seen to allow one session at a time: whoever wants another waits."""
+        return bool(self._sessions and self._sessions.allowed == 1)
 
     def allow_sessions(self, allowed: int) -> None:
         """Keep to so many sessions at a time from now on: that is how many the server was seen to allow."""

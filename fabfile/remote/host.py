@@ -74,6 +74,7 @@ class Host:
         )
         self._facts: Facts | None = None
         self._connecting: Future[None] | None = None
+        self._beside: Shell | None = None
         connection.on_reconnect = lambda cause, seconds: self.note(
             "warn", f"reconnected after {seconds:.1f} s: {cause}"
         )
@@ -87,6 +88,16 @@ class Host:
         with contextlib.suppress(FilesError):
             self.files.fall_back(why)
         self.files.close()
+
+    @property
+    def beside(self) -> Shell:
+        """The shell for what can't wait until another command has ended: over a connection of its own where
+        the server allows one session on each.
+        """
+        if not self.connection.one_session:
+            return self.shell
+        self._beside = self._beside or Shell(self.connection.again(self.connection.rules))
+        return self._beside
 
     def connect_ahead(self) -> None:
         """Begin to connect; connect() is told how that went."""
@@ -158,6 +169,8 @@ class Host:
         """Let the connection go."""
         self.files.close()
         self.connection.close()
+        if self._beside:
+            self._beside.connection.close()
 
 
 def connect(

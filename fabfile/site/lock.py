@@ -176,7 +176,8 @@ class Lock:
         """A sign of life, by the host's clock."""
         if self.number is not None:
             mine = quote(self.owner_file)
-            self.host.shell.run(f"[ ! -f {mine} ] || touch {mine}", repeat=False, timeout=RENEW, check=False)
+            script = f"[ ! -f {mine} ] || touch {mine}"
+            self.host.beside.run(script, repeat=False, timeout=RENEW, check=False)
 
     @property
     def held(self) -> bool:
