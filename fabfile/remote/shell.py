@@ -18,6 +18,7 @@ import paramiko
 
 from ..errors import CommandFailed, CommandTimedOut, LinkLost, SwitchoverError, classify
 from .connection import LINK_ERRORS, Connection
+from .not_run import NEEDS_A_SHELL, not_ours, not_started
 from .output import ANSWER, CUT, Drain
 from .request import FROM_STDIN, Request, whole
 from .script_files import quote as quote  # for whoever imports it from here
@@ -31,6 +32,10 @@ REST = 5.0  # seconds for a closed channel's last bytes
 SHORT, LONG = 8_500, 100_000
 POLL = 0.5  # seconds between looks at the deadline while nothing moves
 STARTS_WITHIN = 120.0  # seconds for the login, its start-up files, and /bin/sh
+STARTS_WITH_INPUT_WITHIN = 3.0  # seconds for the same where start-up files seem to read all input
+HELD = 1.0  # seconds; as long the first input is held open, to see whether a start-up file waits for its end
+LINES = 5  # that one may wait for instead
+AT_ONCE = 0.3  # seconds; who starts so soon behind that end has waited for it
 NUDGE = 2.0  # seconds after which a start-up file may be waiting for a line
 
 
@@ -214,6 +219,11 @@ class Shell:
         return batch.read(self.run(guard + batch.script, what=what, sink=sink, most=most, check=False))
 
 
+def _end_input(channel: paramiko.Channel) -> None:
+    with contextlib.suppress(OSError):
+        channel.shutdown_write()
+
+
 def blocks(data: bytes) -> Iterator[bytes]:
     """Data as it is sent."""
     return (data[i : i + 65536] for i in range(0, len(data), 65536))
@@ -240,11 +250,13 @@ class _Execution:
         self.what = what
         self.sink = sink
         self.most = most
+        self.takes_input = False
         self.touched = self.begun = time.monotonic()
 
     def finish(self, stdin: Callable[[], Iterable[bytes]] | None) -> Result:
         """Run it to its end."""
-        asked = Request.of(self.script, takes_data=stdin is not None)
+        self.takes_input = stdin is not None
+        asked = Request.of(self.script, takes_data=self.takes_input)
         try:
             channel = self.connection.create_session()
             drains: tuple[Drain, ...] = ()
@@ -281,13 +293,30 @@ class _Execution:
             self._await_start(channel)
             if self.out.marked:
                 self._feed(channel, chain([asked.sync], stdin()))
-        with contextlib.suppress(OSError):
-            channel.shutdown_write()
+        elif self.connection.input_is_read is None:
+            self._see_who_reads(channel)
+        if stdin or self.connection.input_is_read is not None:
+            _end_input(channel)
         for event in (self.out.ended, self.err.ended, channel.status_event):
             while not event.wait(POLL) and (event is not channel.status_event or self.connection.alive):
+                _end_input(channel)
                 self._watch(channel)
         self._raise_error()
         return self._result(channel)
+
+    def _see_who_reads(self, channel: paramiko.Channel) -> None:
+        """Whether start-up files read their input to its end: then no command that takes data can start."""
+        held = self.out.started.wait(HELD)
+        for _ in range(LINES):
+            if held:
+                self.connection.input_is_read = False
+                return
+            with contextlib.suppress(OSError):
+                channel.send(b"\n")
+            held = self.out.started.wait(AT_ONCE)
+        _end_input(channel)
+        if self.out.started.wait(AT_ONCE) and self.out.marked:
+            self.connection.input_is_read = True
 
     def _moved(self, block: bytes) -> None:
         self.touched = time.monotonic()
@@ -323,13 +352,9 @@ class _Execution:
         self.connection.stop_if_interrupted()
         self._raise_error()
         now = time.monotonic()
-        if not self.out.started.is_set() and now - self.begun > min(STARTS_WITHIN, self.limit):
-            said = _shown(bytes(self.err.noise) or bytes(self.out.noise))
-            raise CommandTimedOut(
-                f"{self.what} did not start.",
-                f"the login has run none of our commands within {now - self.begun:.0f} s; it said: {said}",
-                "A start-up file of the account (.bashrc, .zshenv, .cshrc, …) may wait for input, or for a "
-                "server: let it end at once where there is no terminal.",
+        if not self.out.started.is_set() and now - self.begun > min(self._starts_within, self.limit):
+            raise not_started(
+                self.what, now - self.begun, self._noise, eaten=self._starts_within < STARTS_WITHIN
             )
         if now - self.touched > self.limit:
             raise CommandTimedOut(
@@ -337,6 +362,15 @@ class _Execution:
                 f"no end after {self.limit:g} s",
                 "Raise ssh.command_timeout if it needs longer, else see on the host what it waits for.",
             )
+
+    @property
+    def _noise(self) -> bytes:
+        return bytes(self.err.noise) or bytes(self.out.noise)
+
+    @property
+    def _starts_within(self) -> float:
+        eaten = self.takes_input and self.connection.input_is_read
+        return STARTS_WITH_INPUT_WITHIN if eaten else STARTS_WITHIN
 
     def _raise_error(self) -> None:
         for drain in (self.out, self.err):
@@ -352,10 +386,10 @@ class _Execution:
                 raise _Refused(
                     "The server runs no commands for this account.",
                     "it refused the request to run one",
-                    _SHELL,
+                    NEEDS_A_SHELL,
                 )
             raise LinkLost("The session ended without an exit status.", self._no_status())
-        raise _not_ours(status, bytes(self.err.noise) + self.err.data, bytes(self.out.noise))
+        raise not_ours(status, bytes(self.err.noise) + self.err.data, bytes(self.out.noise))
 
     def _no_status(self) -> str:
         if not self.connection.alive:
@@ -363,31 +397,5 @@ class _Execution:
         return "the server closed the session's channel, or the shell was killed by a signal"
 
 
-# What login shells that run nothing of ours say, in lower case.
-_RESTRICTED = ("restricted", "not allowed", "forbidden", "permission denied")
-_NO_LOGIN = ("not available", "nologin")
-
-
-_SHELL = "The account may be restricted, have a forced command, or be for SFTP only: it needs a shell."
-
-
 class _Refused(CommandFailed):
     """The server refused to run a command at all."""
-
-
-def _not_ours(status: int, err: bytes, out: bytes) -> CommandFailed:
-    """The error for an answer that our script has not given."""
-    said = _shown(err.strip() or out)
-    low = said.lower()
-    shown = f"exit status {status}, and it said: {said}"
-    if any(word in low for word in _NO_LOGIN) or (status and not (err + out).strip()):
-        what = "The account's login shell runs no commands (nologin, /bin/false)."
-    elif any(word in low for word in _RESTRICTED):
-        what = "The account's login shell is a restricted one (such as rbash)."
-    else:
-        what = "The host ran something else than the command it was given."
-    return CommandFailed(what, shown, _SHELL, status=status)
-
-
-def _shown(said: bytes) -> str:
-    return said.decode("utf-8", "replace").strip()[:500] or "(nothing)"

@@ -134,6 +134,14 @@ def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
             lambda text=text: host(start_up=text, sftp="/usr/lib/openssh/sftp-server"))  # type: ignore[misc]
         for name, text in START_UPS.items()
     ]  # fmt: skip
+    made += [
+        Row("start-up file: reads three lines", lambda: host(start_up="read -r a; read -r b; read -r c")),
+        Row("start-up file: reads all its input", lambda: host(start_up="cat > /dev/null"), False,
+            "a start-up file of the account reads all that is sent to it"),
+        Row("start-up file: reads all its input, transfer sftp",
+            lambda: host(start_up="cat > /dev/null", transfer="sftp"), False,
+            "a start-up file of the account reads all that is sent to it"),
+    ]  # fmt: skip
     made += [Row(f"sshd: {name}", lambda extra=extra: host(extra=extra)) for name, extra in SERVERS.items()]  # type: ignore[misc]
     made += [Row(f"without {name}", lambda name=name: bare(all_but(name))) for name in MISSING]  # type: ignore[misc]
     made += [
@@ -213,6 +221,7 @@ def sample(every: Sequence[Row]) -> list[Row]:
         "login shell tcsh", "login shell fish", "login shell nologin", "start-up file: read",
         "start-up file: noise, external sftp-server", "sshd: MaxSessions 1", "Dropbear, transfer stream",
         "busybox's programs only, /bin/sh is busybox, transfer stream", "without cut",
+        "start-up file: reads all its input",
         "toybox's programs only, /bin/sh is mksh, transfer stream",
     )  # fmt: skip
     return [row for row in every if row.name in names]
