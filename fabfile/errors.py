@@ -8,6 +8,7 @@
     │   ├── HostKeyRefused             unknown (strict), changed or revoked host key; never retried
     │   └── AuthenticationFailed       never retried
     │       └── KeyFileUnusable        ... because of a file here
+    ├── OwnMistake                     an exception that nobody expected: ours
     ├── LinkLost                       a connection died; caught and retried inside remote/
     ├── ConnectionLost                 ... and could not be had again within the window
     ├── CommandFailed                  a command on the host said no
@@ -182,6 +183,10 @@ class KeyFileUnusable(AuthenticationFailed):
         super().__init__(what, why, hint, **fields)
         self.path = path
         self.problem = problem
+
+
+class OwnMistake(SwitchoverError):
+    """An exception of our own code that nobody expected: no fault of the host's, nor of the user's."""
 
 
 class LinkLost(SwitchoverError):

@@ -22,6 +22,7 @@ from .errors import (
     HostKeyRefused,
     HostNotReady,
     JobLost,
+    OwnMistake,
     Stopped,
     SwitchoverError,
 )
@@ -166,7 +167,7 @@ def _bug(error: Exception) -> SwitchoverError:
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
-    return SwitchoverError(
+    return OwnMistake(
         "Switchover itself made a mistake.",
         f"{type(error).__name__}: {error} ({where})",
         "Please report it; SWITCHOVER_DEBUG=1 shows where it happened.",
@@ -177,11 +178,21 @@ def _remember(access: HostAccess) -> None:
     """Keep what was seen of a failure for `fab diagnose`, and say so; forget it once a switch has worked."""
     result, address = access.steps.result, access.host.connection.address
     error = result.error
-    if isinstance(error, EXAMINABLE) and not isinstance(error, HostKeyRefused):
+    if isinstance(error, (*EXAMINABLE, OwnMistake)) and not isinstance(error, HostKeyRefused):
         phase = result.failed_in or "connect"
-        lasted = round(sum(result.phases.values()), 1)
-        last_failure.write(address, phase, error, seconds=lasted, reconnects=result.reconnects)
-        if not error.task:  # several hosts may share one error
+        transport = access.host.connection.transport
+        last_failure.write(
+            address, phase, error,
+            seconds=round(sum(result.phases.values()), 1),
+            phases={step: round(took, 2) for step, took in result.phases.items()},
+            reconnects=result.reconnects,
+            losses=access.host.losses,
+            bytes_uploaded=result.bytes_uploaded,
+            files_uploaded=result.files_uploaded,
+            transfer=result.transfer,
+            server=getattr(transport, "remote_version", ""),
+        )  # fmt: skip
+        if not error.task and not isinstance(error, OwnMistake):  # several hosts may share one error
             error.task = DIAGNOSE
             error.hint = f"{error.hint}\nIt failed in {phase}. This looks for the cause:".lstrip()
     elif error is None and "switch" in result.phases:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     help={
         "deep": "Also watch idle connections for as long as deployments take: minutes.",
         "wait": "Seconds that --deep watches them.",
+        "rehearse": "Also build two small deployments beside the site, and remove them.",
         "html": "Write the report as one self-contained page, too.",
         "anonymous": "Leave the names of users, hosts and machines out of the page and the JSON document.",
         "only": "Look for these findings only: ID,ID,…",
@@ -27,6 +28,7 @@ def diagnose(
     c: Any,
     deep: bool = False,
     wait: int = 300,
+    rehearse: bool = False,
     html: str = "",
     anonymous: bool = False,
     only: str = "",
@@ -53,7 +55,7 @@ def diagnose(
         settings = common.settings(env, config, deploy_to=deploy_to)
         if html:
             page.check(Path(html))
-        how = {"deep": float(max(wait, 2)) if deep else None, **common.given(c)}
+        how = {"deep": seconds, "rehearse": fleet.deploy if rehearse else None, **common.given(c)}
         found.extend(diagnosis.diagnose(settings, only=ids, listener=listener, **how))
         if html:
             try:

@@ -29,9 +29,11 @@ from ..remote.host import Host
 from ..remote.sftp_session import NotSftp
 from ..settings import Settings
 from ..settings.model import Reconnect
+from . import afterwards, rehearsal
 from .examination import TIDY_WITHIN, WHOLE, Examination, OutOfTime, Probe, Unanswered, quiet
 from .finding import CATALOGUE, Diagnosis, Finding, Login
 from .probes import PROBES, network, sftp
+from .rehearsal import Deploy
 from .rules import network as rules_network
 from .unexplained import settle
 from .verdict import PHASES, conclude, differences, ordered
@@ -45,10 +47,6 @@ DEEP_BESIDES = 11.0  # seconds for all else, where idle connections are watched
 GRACE = 4.0  # seconds beyond that, in which a probe that is under way may end
 NO_DEPLOY_TO = "no deploy_to is given"
 BY_CHOICE = (NO_DEPLOY_TO, "ssh.sftp is off")  # why an ability is missing that nobody has asked for
-AFTERWARDS = (
-    "Yet the last command failed in {phase}: whatever it was may come and go, or show only after a while. "
-    "--deep watches what happens to connections that are idle."
-)
 
 
 def diagnose(
@@ -57,12 +55,14 @@ def diagnose(
     *,
     deep: float | None = None,
     only: Sequence[str] = (),
+    rehearse: Deploy | None = None,
     listener: Listener = silent,
     config: fabric.Config | None = None,
 ) -> list[Diagnosis]:
     """Examine all hosts in parallel; what is wrong with each, ranked. Changes nothing that it does not undo.
 
     deep: seconds that idle connections are watched, besides all else. only: ids of findings to look for.
+    rehearse: fleet.deploy, with which two small deployments are built beside the site, and removed again.
     It ends within 60 seconds, and `deep`, whatever hangs; on Ctrl-C at once: with what is known by then.
     Raises ConfigError; trouble with a host is what its Diagnosis is about.
     """
@@ -79,7 +79,27 @@ def diagnose(
             finally:
                 wait(futures)
                 interruption.current.over()
-        return [future.result() for future in futures]
+        for future in futures:
+            future.result()
+        if rehearse:
+            _rehearse(rehearse, settings, runs, config)
+        return [run.conclude() for run in runs]
+
+
+def _rehearse(deploy: Deploy, settings: Settings, runs: Sequence[_Run], config: fabric.Config | None) -> None:
+    """On those hosts where there is a place to do it; the others say why not."""
+    able = []
+    for run in runs:
+        case = run.e
+        if run.stop.is_set() or not case.layout:
+            case.skip("rehearsal", NO_DEPLOY_TO if not case.layout else "it was interrupted", unknown=False)
+        elif case.sights["command"].answer != "seen" or case.bad("path-hangs"):
+            case.skip("rehearsal", "it needs a shell, and a deploy_to that answers")
+        else:
+            host = case.host
+            able.append((case, Target(host.connection.address, host.identity)))
+    if able:
+        rehearsal.rehearse(deploy, settings, able, runs[0].e.token, config)
 
 
 def _stop(runs: Sequence[_Run]) -> None:
@@ -105,9 +125,9 @@ class _Run:
     @property
     def phase(self) -> str:
         """Where the last command failed, "" if none did."""
-        return str(self.incident["phase"]) if self.incident else ""
+        return afterwards.phase(self.incident)
 
-    def watched(self) -> Diagnosis:
+    def watched(self) -> None:
         """Examine, and wait no longer than that may take."""
         self.e.until = time.monotonic() + max(WHOLE, self.deep + DEEP_BESIDES)
         work = background(self._examine)
@@ -123,7 +143,6 @@ class _Run:
                 self.e.skip(id, why, unknown=not probe.deep)
         if work.done():
             work.result()
-        return self._conclude()
 
     def _examine(self) -> None:
         e = self.e
@@ -141,8 +160,11 @@ class _Run:
             for id in set(CATALOGUE) - set(e.findings):
                 e.skip(id, "--only did not ask for it", unknown=False)
 
-    def _conclude(self) -> Diagnosis:
+    def conclude(self) -> Diagnosis:
+        """The verdict, drawn from all that was seen."""
         e = self.e
+        if "rehearsal" not in e.findings:
+            e.skip("rehearsal", "add --rehearse to try it", unknown=False)
         if not self.only:
             settle(e, e.address)
         findings = dict(e.findings)
@@ -150,9 +172,15 @@ class _Run:
             findings = {id: f for id, f in findings.items() if id in self.only or f.bad}
         verdict = conclude(findings, e.facts, self.phase)
         if self.incident and not verdict.roots and not self.deep:
-            verdict = replace(verdict, what=f"{verdict.what} {AFTERWARDS.format(phase=self.phase)}")
+            verdict = replace(verdict, what=f"{verdict.what} {afterwards.addition(self.incident)}")
         at = e.host.connection
-        login = Login(at.user, at.original_host, at.host)
+        e.named("machine", e.facts.get("machine", ""))
+        hop = at.gateway
+        while isinstance(hop, Connection):
+            e.named("jump-host", hop.host, hop.original_host)
+            e.named("user", hop.user)
+            hop = hop.gateway
+        login = Login(at.user, at.original_host, at.host, e.names)
         found = ordered(verdict, findings.values())
         return Diagnosis(e.host.name, found, verdict, e.facts, e.seconds, e.idle, self.incident, login)
 

@@ -11,6 +11,8 @@ from ..settings import Settings
 from .evidence import Answer, Sights
 from .finding import CATALOGUE, Finding, Fix, Status
 
+# Accounts of every system: their names tell nothing about anybody.
+COMMON = {"root", "www-data", "nobody", "nginx", "apache", "http", "daemon", "bin", "sys", "users", "staff"}
 LOSSES_LIMIT = 3  # connections lost, wherever, after which it is no chance
 
 
@@ -39,8 +41,13 @@ class Case:
         self.said: dict[str, str] = {}
         self.round_trip = 0.0  # seconds
         self.losses: list[Loss] = []
+        self.names: dict[str, str] = {}  # people, machines and hosts that were named, and which of them it is
         self.mistakes: list[str] = []  # of ours: exceptions that nobody expected
         self.since = time.monotonic()
+
+    def named(self, what: str, *names: str) -> None:
+        """These are names of a `what`: user, machine or jump host. An anonymous report leaves them out."""
+        self.names.update({name: what for name in names if len(name) > 1 and name not in COMMON})
 
     # -- sights ----------------------------------------------------------------------------------------
 

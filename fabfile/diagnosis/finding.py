@@ -11,6 +11,7 @@ Status = Literal["ok", "warn", "fail", "skip"]
 # In the order in which a diagnosis looks at them; each needs what stands before it.
 STAGES = (
     "connect", "shell", "sftp", "view", "limits", "idle", "storage", "layout", "configuration", "tools",
+    "rehearsal",
 )  # fmt: skip
 
 
@@ -181,6 +182,7 @@ CATALOGUE: dict[str, Entry] = {
     "clock-skew": Entry("configuration", "The clocks agree."),
     "strategy-advice": Entry("configuration", "The strategy fits the host."),
     "tool-missing": Entry("tools", "The programs that are needed are there."),
+    "rehearsal": Entry("rehearsal", "A small deployment works from beginning to end."),
     "unexplained": Entry("tools", "Nothing was left unexplained."),
 }
 
@@ -216,11 +218,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Login:
-    """How the host was asked for: by which user, under which name, and the name or address behind that."""
+    """How the host was asked for: by which user, under which name, and the name or address behind that.
+
+    others: what else was named on the way or by the host, a person, machine or host, and which of them it is.
+    """
 
     user: str = ""
     named: str = ""
     host: str = ""
+    others: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

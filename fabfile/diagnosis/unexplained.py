@@ -56,7 +56,8 @@ def unseen(case: Case) -> list[str]:
     """The abilities that every deployment relies on and that were not seen."""
     basic = [
         ability for ability, entry in ABILITIES.items()
-        if entry.basic and (case.settings.deploy_to or ability not in NEEDS_DEPLOY_TO)
+        if (entry.basic or (entry.at == "sftp" and case.sftp_status == "fail"))
+        and (case.settings.deploy_to or ability not in NEEDS_DEPLOY_TO)
     ]  # fmt: skip
     return [ability for ability in basic if case.sights[ability].answer != "seen"]
 

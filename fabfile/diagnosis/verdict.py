@@ -18,6 +18,11 @@ PHASES: Mapping[str, tuple[str, ...]] = {
     "verify": ("storage", "tools"),
     "switch": ("storage", "layout", "view"),
     "retain": ("storage", "layout"),
+    "look": ("storage", "layout"),
+    "after_switch": ("configuration", "shell", "layout"),
+    "health": ("layout", "configuration"),
+    "confirm": ("idle", "limits", "configuration"),
+    "sync": ("storage", "limits", "idle", "tools"),
 }
 # Facts in which hosts of one fleet are bound to differ.
 PRIVATE = {

@@ -6,12 +6,15 @@ import contextlib
 import json
 import os
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..errors import SwitchoverError
+
+# What errors know beside their sentences: how far a connection came and what ended it, a command's status.
+_FIELDS = ("stage", "cause", "status", "reason", "command", "problem")
 
 
 def write(address: str, phase: str, error: SwitchoverError, **seen: object) -> None:
@@ -24,8 +27,10 @@ def write(address: str, phase: str, error: SwitchoverError, **seen: object) -> N
         "host": address,
         "phase": phase,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "kind": type(error).__name__,
         "what": error.what,
         "why": error.why,
+        **{name: value for name in _FIELDS if (value := getattr(error, name, None)) not in (None, "", ())},
         **seen,
     }
     with contextlib.suppress(OSError):
@@ -50,6 +55,22 @@ def forget(address: str) -> None:
     """It works again."""
     with contextlib.suppress(OSError):
         _path(address).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def kept(addresses: Iterable[str]) -> Iterator[None]:
+    """Whatever is done meanwhile: these hosts' records stay as they are."""
+    before = {address: (path.read_bytes() if path.is_file() else None)
+              for address in addresses if (path := _path(address))}  # fmt: skip
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for address, record in before.items():
+                if record is None:
+                    forget(address)
+                else:
+                    _path(address).write_bytes(record)
 
 
 def _path(address: str) -> Path:

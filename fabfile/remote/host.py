@@ -31,6 +31,8 @@ _ANY_NEEDED = "|".join(NEEDED)
 # Programs that change what a deployment can do.
 PROGRAMS = ("tar", "zstd", "gzip", "rsync", "stat", "sha256sum", "curl", "wget", "setsid")
 
+LOSSES_KEPT = 20
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -62,6 +64,7 @@ class Host:
         self.name = name
         self.identity = identity
         self.connection = connection
+        self.losses: list[str] = []  # what has ended the connection, the last LOSSES_KEPT times
         self.emit = listener
         self.shell = Shell(connection)
         self.files = Files(
@@ -75,11 +78,13 @@ class Host:
         self._facts: Facts | None = None
         self._connecting: Future[None] | None = None
         self._beside: Shell | None = None
-        connection.on_reconnect = lambda cause, seconds: self.note(
-            "warn", f"reconnected after {seconds:.1f} s: {cause}"
-        )
+        connection.on_reconnect = self._reconnected
         connection.on_note = self.note
         connection.on_scarce = self._go_without_sftp
+
+    def _reconnected(self, cause: str, seconds: float) -> None:
+        self.losses = [*self.losses, cause][-LOSSES_KEPT:]
+        self.note("warn", f"reconnected after {seconds:.1f} s: {cause}")
 
     def _go_without_sftp(self, _: int) -> None:
         """Give SFTP's session to the commands; where it is required, the next check says that it is gone."""

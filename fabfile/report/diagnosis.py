@@ -132,9 +132,9 @@ def _show_host(screen: Screen, alike: Sequence[Diagnosis]) -> None:
     if len(alike) > 1:
         screen.labelled("and:", ", ".join(other.host for other in alike[1:]))
     if host.incident:
-        seen = host.incident
-        line = f"The last command failed in {seen['phase']} ({seen.get('time', '?')}): {seen.get('what', '')}"
-        screen.say((line, "dim"))
+        from ..diagnosis.afterwards import told
+
+        screen.say((told(host.incident), "dim"))
     style = "bold red" if not host.ok else "bold yellow" if host.verdict.roots else "bold green"
     screen.say((host.verdict.what, style))
     for root in host.verdict.roots:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 # The stations on the way to a deployment, and the findings that put each out of order.
 STATIONS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("client", (), ("dns", "hostkey-changed", "hostkey-unknown")),
-    ("network", (), ("tcp-filtered", "host-unreachable", "peer-lossy", "idle-nat", "idle-balancer",
-                     "keepalive-too-slow", "server-varies")),
+    ("client", (), ("dns", "hostkey-changed", "hostkey-unknown", "key-file", "proxy-command")),
+    ("network", (), ("tcp-filtered", "host-unreachable", "jump", "rate-limited", "mtu", "link-cut",
+                     "slow-link", "peer-lossy", "idle-nat", "idle-balancer", "keepalive-too-slow",
+                     "server-varies")),
     ("sshd", ("connect", "idle", "limits"), ()),
     ("shell", ("shell", "configuration", "tools"), ()),
     ("SFTP", ("sftp", "view"), ("sftp-slow",)),
-    ("file system", ("storage", "layout"), ()),
+    ("file system", ("storage", "layout", "rehearsal"), ()),
 )  # fmt: skip
 
 
@@ -105,6 +106,7 @@ def _plain(value: object) -> str:
 
 
 def _host(host: Diagnosis) -> Mapping[str, Any]:
+    from ..diagnosis.afterwards import told
     from ..diagnosis.finding import STAGES
 
     longest = max([life.lived for life in host.idle], default=0.0)
@@ -115,6 +117,7 @@ def _host(host: Diagnosis) -> Mapping[str, Any]:
             stages.append((stage, _worst(findings), host.seconds.get(stage), summary(findings)))
     return {
         "diagnosis": host,
+        "incident": told(host.incident) if host.incident else "",
         "status": _worst(host.findings),
         "stations": _stations(host.findings),
         "stages": stages,

@@ -24,6 +24,7 @@ def of(found: Sequence[Diagnosis]) -> Mapping[str, str]:
         name = "host" if len(found) == 1 else f"host{number}"
         users.update({host.login.user, host.facts.get("user", "")})
         hosts |= dict.fromkeys((host.host, host.login.named, host.login.host), name)
+        hosts |= host.login.others
         hosts |= dict.fromkeys(_parts(host.login.host) + _parts(host.login.named), name)
     machine = socket.gethostname()
     here = dict.fromkeys((machine, machine.split(".")[0]), "here")

@@ -28,10 +28,10 @@ def login(e: Examination) -> None:
         except ConnectionFailed as error:
             took = time.monotonic() - started
             started = time.monotonic()
-            if not _waited_longer(e, hop, error):
+            late = _waited_longer(e, hop, error)
+            if not late:
                 explain(e, _way_in(e, hop, error, took, heard.lines))
                 return
-            late = True
         e.since = time.monotonic()
         slowness.login(e, hop.host, e.since - started, hop.rules.connect_timeout, late=late)
     for ability in ("port", "greeting", "keys", "login"):
@@ -97,7 +97,8 @@ def _carried(hop: Connection) -> dict[str, object]:
     """Whether padding gets through; and in small packets, where it does not in those of the usual size."""
     if second_looks.carries(hop):
         return {"carried": True}
-    return {"carried": False, "small": hop.gateway is None and second_looks.carries(hop, small=True)}
+    small = hop.gateway is None and second_looks.carries(hop, small=True)
+    return {"carried": False, "small": small, "asked": b"" if small else second_looks.asked(hop)}
 
 
 def _describe(e: Examination) -> None:
@@ -116,7 +117,7 @@ def _describe(e: Examination) -> None:
         took.append(time.monotonic() - started)
     e.round_trip = min(took)
     e.facts["round trip"] = f"{e.round_trip * 1000:.0f} ms"
-    slowness.after_the_login(e, e.connection.host, took[0] - e.round_trip)
+    slowness.after_the_login(e, e.connection.host, took[0] - e.round_trip, e.connection.rules.connect_timeout)
     e.ok("banner-silent", greeting=transport.remote_version)
     e.ok("hostkey-changed", key=e.facts["host key"])
     e.ok("auth-failed", "", login_seconds=e.facts["login"])

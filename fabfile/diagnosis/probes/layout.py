@@ -75,6 +75,9 @@ def _current(e: Examination, layout: Layout, known: state.State) -> None:
 def _lock(e: Examination, layout: Layout) -> None:
     e.make_room()
     held = lock.look(e.host, layout)
+    if held.owner:
+        e.named("user", held.owner.user)
+        e.named("machine", held.owner.machine)
     if not held.held:
         e.ok("lock-stale")
         return

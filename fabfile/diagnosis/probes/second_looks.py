@@ -18,7 +18,7 @@ from ...remote import host_keys, raw_ssh
 from ...remote.connection import Connection
 from ...remote.raw_ssh import Greeting
 from ...remote.transport import Transport
-from ..rules.way_in import PADDING
+from ..rules.way_in import ASKED, PADDING
 
 GREETS_WITHIN, GREETS_AT_LAST = 5.0, 20.0  # seconds; the latter after a silence
 ASKED_WITHIN = 2.0  # seconds
@@ -57,7 +57,7 @@ def asked(hop: Connection) -> bytes:
         contextlib.closing(dial(hop)) as sock,
     ):
         sock.settimeout(ASKED_WITHIN)
-        sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        sock.sendall(ASKED)
         return bytes(sock.recv(300))
     return b""
 

@@ -1,28 +1,64 @@
-"""What is served: whether programs still run in a release that is not live any more, or that is gone."""
+"""What is served: whether programs still use a release that is not live, and what the health URL says."""
 
 from __future__ import annotations
 
 from ...remote.shell import quote
 from ..examination import Examination, lines
-from ..finding import Fix
+from ..rules import serving as rules
 
-SHOWN = 5
+FETCHED_WITHIN = 5  # seconds for the health URL
 
-# Processes of this account (of others /proc tells nothing), by the folder that they run in; and how nginx
-# hands paths to PHP, where its configuration names this site and can be read.
+# What processes of this account (of others /proc tells nothing) have open, run, or stand in below releases/;
+# how nginx hands paths to PHP, where its configuration names this site and can be read.
 SCRIPT = r"""
 root=ROOT
-printf 'live\t%s\n' "$(cd "$root/current" 2>/dev/null && pwd -P)"
+live=$(cd "$root/current" 2>/dev/null && pwd -P)
+printf 'live\t%s\n' "$live"
 releases=$(cd "$root/releases" 2>/dev/null && pwd -P) || exit 0
-for p in /proc/[0-9]*; do
-  t=$(readlink "$p/cwd" 2>/dev/null) || continue
-  case $t in "$releases"/*) ;; *) continue ;; esac
-  printf 'process\t%s\t%s\t%s\n' "${p##*/}" "$(cat "$p/comm" 2>/dev/null)" "$t"
-done
+{ ls -ld /proc/[0-9]*/cwd /proc/[0-9]*/exe; ls -l /proc/[0-9]*/fd; } 2>/dev/null |
+  awk -v below=" -> $releases/" -v live=" -> $live/" '
+    /^\/proc\/[0-9]+\/fd:$/ { split($0, part, "/"); pid = part[3]; kind = "open file" }
+    index($0, below) && !index($0 "/", live) {
+      at = index($0, " -> "); path = substr($0, at + 4); p = pid; k = kind
+      if (match($0, "/proc/[0-9]+/(cwd|exe) -> ")) {
+        split(substr($0, RSTART, RLENGTH), part, "/"); p = part[3]; k = part[4]; sub(/ .*/, "", k)
+      }
+      if (!((p, path) in told) && n++ < 40) { told[p, path]; print p "\t" k "\t" path }
+    }' |
+  while IFS='	' read -r p kind path; do
+    printf 'process\t%s\t%s\t%s\t%s\n' "$p" "$(cat "/proc/$p/comm" 2>/dev/null)" "$kind" "$path"
+  done
 grep -rlF -- "$root/current" /etc/nginx 2>/dev/null | head -n 5 | while IFS= read -r f; do
-  set -- "$f" /etc/nginx/fastcgi_params /etc/nginx/fastcgi.conf /etc/nginx/snippets/fastcgi-php.conf
-  grep -nE '^[^#]*(SCRIPT_FILENAME|DOCUMENT_ROOT)[[:space:]].*[$]document_root' "$@" 2>/dev/null |
+  grep -qE '^[^#]*fastcgi_pass' "$f" 2>/dev/null || continue
+  ! grep -qE '^[^#]*SCRIPT_FILENAME[[:space:]].*[$]realpath_root' "$f" || continue
+  set -- "$f"
+  for i in fastcgi_params fastcgi.conf snippets/fastcgi-php.conf; do
+    ! grep -qF "$i" "$f" || set -- "$@" "/etc/nginx/$i"
+  done
+  grep -nE '^[^#]*SCRIPT_FILENAME[[:space:]].*[$]document_root' /dev/null "$@" 2>/dev/null |
     head -n 1 | sed 's/^/nginx\t/'
+done
+"""
+
+# The header is not shown: what is wanted is the status, and whether the text names the live release.
+FETCH = r"""
+url=URL
+live=$(basename "$(readlink ROOT/current 2>/dev/null)" 2>/dev/null)
+revision=$(head -n 1 ROOT/current/REVISION 2>/dev/null | cut -c 1-100)
+if command -v curl >/dev/null 2>&1; then
+  text=$(curl -sk -m SECONDS -w '\n%{http_code}' -- "$url" 2>/dev/null); status=${text##*
+}
+elif command -v wget >/dev/null 2>&1; then
+  text=$(wget -q -T SECONDS -O - "$url" 2>/dev/null) && status=200 || status=
+else exit 0; fi
+printf 'status\t%s\n' "$status"
+for word in "$live" "$revision"; do
+  [ -n "$word" ] || continue
+  case $text in *"$word"*) printf 'names\t%s\n' "$word" ;; esac
+done
+for d in ROOT/releases/*/; do
+  d=${d%/}; d=${d##*/}
+  [ "$d" = "$live" ] || case $text in *"$d"*) printf 'older\t%s\n' "$d" ;; esac
 done
 """
 
@@ -32,29 +68,11 @@ def look(e: Examination) -> str:
     assert e.layout is not None
     found = e.script(SCRIPT.replace("ROOT", quote(e.layout.deploy_to)))
     live = lines(found, "live")
-    rows = [row.split("\t", 2) for row in found.get("process", [])]
-    old = [row for row in rows if len(row) == 3 and row[2] != live and not row[2].startswith(f"{live}/")]
     if not live:
         return "no release is live"
-    if old:
-        told = "; ".join(f"pid {pid} ({name}) runs in {where}" for pid, name, where in old[:SHOWN])
-        e.warn(
-            "serves-old", "A program still runs in a release that is not live any more.", told,
-            "It serves the code that it was started with. Have it restarted or reloaded after each switch "
-            "(hooks.after_switch).",
-            Fix("config.yaml", 'hooks: {after_switch: ["systemctl --user restart APPLICATION"]}'),
-            processes=[{"pid": pid, "name": name, "folder": where} for pid, name, where in old],
-        )  # fmt: skip
-    elif nginx := found.get("nginx", []):
-        e.warn(
-            "serves-old", "PHP may go on serving the release before, for up to two minutes.",
-            "; ".join(dict.fromkeys(nginx)),
-            "nginx hands PHP paths through the link (current/…), and PHP remembers for 120 s where they "
-            "led. Hand it "
-            "the real path, and reload nginx:",
-            Fix("host", "sed -i 's/\\$document_root/$realpath_root/' " + quote(nginx[0].split(":")[0])),
-            seen=nginx,
-        )  # fmt: skip
-    else:
-        e.ok("serves-old", live=live)
+    if e.settings.health:
+        text = FETCH.replace("URL", quote(str(e.settings.health.url)), 1)
+        text = text.replace("ROOT", quote(e.layout.deploy_to)).replace("SECONDS", str(FETCHED_WITHIN))
+        rules.fetched(e, e.script(text, FETCHED_WITHIN + 5), e.settings.health.expect_status)
+    rules.processes(e, live, found.get("process", []), found.get("nginx", []))
     return ""

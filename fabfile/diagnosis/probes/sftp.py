@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import random
 import time
+from collections.abc import Sequence
 
 import paramiko
 from paramiko.sftp import (
@@ -38,11 +39,12 @@ from paramiko.sftp import (
 )
 
 from ...remote.connection import LINK_ERRORS
-from ...remote.sftp_session import Answer, NotSftp, SftpSession
+from ...remote.sftp_session import END_OF_FILE, NO_SUCH_FILE, Answer, NotSftp, SftpSession
 from ..examination import Evidence, Examination
 from ..finding import Fix
 
 HEAL = Fix("sshd_config", "Subsystem sftp internal-sftp")
+NOT_SUPPORTED = 8  # SFTP's code
 REQUESTS = 60  # for the measurement of the rate
 TRANSFERRED, SFTP_BLOCK = 1 << 20, 32_768  # bytes
 SLOW = 0.02  # seconds a request; a deployment checks some dozens of things
@@ -178,11 +180,12 @@ def _said(answer: Answer) -> str:
 def _workplace(e: Examination, session: SftpSession, start: Answer) -> str:
     """Our directory as SFTP calls it, where it sees it; else where it starts."""
     if e.place:
-        for name in seen_as(e, e.place):
-            answer = session.ask(CMD_OPENDIR, name)
-            if answer.kind == CMD_HANDLE:
-                session.ask(CMD_CLOSE, _handle(answer))
-                return name
+        names = seen_as(e, e.place)
+        seen = _together(session, [(name, CMD_OPENDIR, (name,)) for name in names])
+        handles = [answer.handle() for answer in seen.values() if answer.kind == CMD_HANDLE]
+        _together(session, [(str(n), CMD_CLOSE, (handle,)) for n, handle in enumerate(handles)])
+        if found := [name for name in names if seen[name].kind == CMD_HANDLE]:
+            return found[0]
     return start.name or "."
 
 
@@ -198,64 +201,72 @@ def seen_as(e: Examination, path: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+Ask = tuple[str, int, tuple[object, ...]]  # a name, a kind of request, its fields
+
+
+def _together(session: SftpSession, asks: Sequence[Ask]) -> dict[str, Answer]:
+    """Send all, then hear all: one round trip. A server does them in their order (draft, section 6)."""
+    sent = [(name, session.send(kind, *fields)) for name, kind, fields in asks]
+    return {name: session.receive(number) for name, number in sent}
+
+
 def _reading(session: SftpSession, folder: str) -> dict[str, Answer]:
-    answers = {
-        "stat": session.ask(CMD_STAT, folder),
-        "lstat": session.ask(CMD_LSTAT, folder),
-        "opendir": session.ask(CMD_OPENDIR, folder),
-    }
-    if answers["opendir"].kind == CMD_HANDLE:
-        handle = _handle(answers["opendir"])
-        answers["readdir"] = session.ask(CMD_READDIR, handle)
-        session.ask(CMD_CLOSE, handle)
-        if answers["readdir"].code == 1:  # end of file: an empty directory
-            answers["readdir"] = Answer(CMD_HANDLE, 0, "", b"")
-    for name, kind, fields in (
+    answers = _together(session, (
+        ("stat", CMD_STAT, (folder,)),
+        ("lstat", CMD_LSTAT, (folder,)),
+        ("opendir", CMD_OPENDIR, (folder,)),
         ("readlink", CMD_READLINK, (f"{folder}/link",)),
         ("open", CMD_OPEN, (f"{folder}/nonce", SFTP_FLAG_READ, 0)),
         ("statvfs", CMD_EXTENDED, ("statvfs@openssh.com", folder)),
-    ):
-        answer = session.ask(kind, *fields)
-        if answer.code != 2:  # where our directory is not in view, these are not there
-            answers[name] = answer
+    ))  # fmt: skip
+    for name in ("readlink", "open", "statvfs"):  # where our directory is not in view, these are not there
+        if answers[name].code == NO_SUCH_FILE:
+            del answers[name]
+    inside: list[Ask] = []
+    if answers["opendir"].kind == CMD_HANDLE:
+        handle = answers["opendir"].handle()
+        inside += [("readdir", CMD_READDIR, (handle,)), ("closedir", CMD_CLOSE, (handle,))]
     if "open" in answers and answers["open"].kind == CMD_HANDLE:
-        handle = _handle(answers["open"])
-        answer = session.ask(CMD_READ, handle, int64(0), 64)
-        session.ask(CMD_CLOSE, handle)
-        if answer.code != 1:
-            answers["read"] = answer
-    return answers
+        handle = answers["open"].handle()
+        inside += [("read", CMD_READ, (handle, int64(0), 64)), ("close", CMD_CLOSE, (handle,))]
+    heard = _together(session, inside)
+    if "readdir" in heard and heard["readdir"].code == END_OF_FILE:  # an empty directory
+        heard["readdir"] = Answer(CMD_HANDLE, 0, "", b"")
+    if "read" in heard and heard["read"].code == END_OF_FILE:
+        del heard["read"]
+    return answers | {name: answer for name, answer in heard.items() if name in READS}
 
 
 def _writing(session: SftpSession, folder: str, token: str) -> dict[str, Answer]:
     base = f"{folder}/sftp-{token}"
-    answers: dict[str, Answer] = {}
-    created = session.ask(CMD_OPEN, base, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE, 0)
-    answers["create"] = created
-    if created.kind == CMD_HANDLE:
-        handle = _handle(created)
-        answers["write"] = session.ask(CMD_WRITE, handle, int64(0), token)
-        answers["setstat"] = session.ask(CMD_FSETSTAT, handle, 4, 0o600)
-        session.ask(CMD_CLOSE, handle)
-        answers["rename"] = session.ask(CMD_RENAME, base, f"{base}-b")
-        posix = session.ask(CMD_EXTENDED, "posix-rename@openssh.com", f"{base}-b", base)
-        if posix.code != 8:
-            answers["posix-rename"] = posix
-        removed = [session.ask(CMD_REMOVE, name) for name in (base, f"{base}-b")]
-        answers["remove"] = next((a for a in removed if a.ok), removed[0])
-    answers["mkdir"] = session.ask(CMD_MKDIR, f"{base}-d", 0)
-    if answers["mkdir"].ok:
-        answers["rmdir"] = session.ask(CMD_RMDIR, f"{base}-d")
     # OpenSSH has target and link the other way round than the draft.
-    answers["symlink"] = session.ask(CMD_SYMLINK, "nowhere", f"{base}-l")
+    answers = _together(session, (
+        ("create", CMD_OPEN, (base, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE, 0)),
+        ("mkdir", CMD_MKDIR, (f"{base}-d", 0)),
+        ("symlink", CMD_SYMLINK, ("nowhere", f"{base}-l")),
+    ))  # fmt: skip
+    then: list[Ask] = []
+    if answers["mkdir"].ok:
+        then.append(("rmdir", CMD_RMDIR, (f"{base}-d",)))
     if answers["symlink"].ok:
-        for name in (f"{base}-l", "nowhere"):
-            session.ask(CMD_REMOVE, name)
-    return answers
-
-
-def _handle(answer: Answer) -> bytes:
-    return answer.handle()
+        then += [("unlink", CMD_REMOVE, (f"{base}-l",)), ("unlink other", CMD_REMOVE, ("nowhere",))]
+    if answers["create"].kind == CMD_HANDLE:
+        handle = answers["create"].handle()
+        then += [
+            ("write", CMD_WRITE, (handle, int64(0), token)),
+            ("setstat", CMD_FSETSTAT, (handle, 4, 0o600)),
+            ("close", CMD_CLOSE, (handle,)),
+            ("rename", CMD_RENAME, (base, f"{base}-b")),
+            ("posix-rename", CMD_EXTENDED, ("posix-rename@openssh.com", f"{base}-b", base)),
+            ("remove", CMD_REMOVE, (base,)),
+            ("remove other", CMD_REMOVE, (f"{base}-b",)),
+        ]
+    heard = _together(session, then)
+    if "remove" in heard and not heard["remove"].ok:
+        heard["remove"] = heard["remove other"]
+    if "posix-rename" in heard and heard["posix-rename"].code == NOT_SUPPORTED:
+        del heard["posix-rename"]
+    return answers | {name: answer for name, answer in heard.items() if name in (*WRITES, "posix-rename")}
 
 
 def transfer(e: Examination) -> str:

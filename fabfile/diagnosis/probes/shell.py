@@ -110,15 +110,16 @@ def _cut_short(e: Examination, said: Said) -> str:
 
 def _refusal(e: Examination, first: Said) -> rules.Refusal:
     """Our command did not run: look at what a shorter one does, and at the start-up files."""
-    plain = e.execute(rules.PLAIN, PLAIN_WITHIN)
+    asked = rules.Plain.drawn()
+    plain = e.execute(asked.text, PLAIN_WITHIN)
     long_plain, values = None, []
-    if rules.PLAIN_SAYS in plain.out:
+    if asked.answer in plain.out:
         values = _limits_told(e)
-    if rules.PLAIN_SAYS in plain.out and plain.status == rules.PLAIN_STATUS:
-        long_plain = e.execute(f": {'x' * LOOK_SIZE}; {rules.PLAIN}", PLAIN_WITHIN)
+    if asked.answer in plain.out and plain.status == asked.status:
+        long_plain = e.execute(f": {'x' * LOOK_SIZE}; {asked.text}", PLAIN_WITHIN)
     seen = startup.look(e)
     return rules.Refusal(
-        e.connection.user, first, plain, seen, seen.read, long_plain,
+        e.connection.user, first, asked, plain, seen, seen.read, long_plain,
         is_sftp=seen.read and not first.text and _is_sftp(e), values=tuple(values),
     )  # fmt: skip
 
@@ -143,13 +144,14 @@ def _is_sftp(e: Examination) -> bool:
 def long_command(e: Examination) -> str:
     """A request as long as a deployment's, and the same on standard input."""
     size = LONG if "OpenSSH" in e.facts.get("server", "") else SHORT
-    request = Request.of(f": {'x' * size}\nprintf 'long\\t%s\\n' $((6*7)); exit {rules.PLAIN_STATUS}")
+    asked = rules.Plain.drawn()
+    request = Request.of(f": {'x' * size}\n{asked.text}")
     said = e.execute(request.text.decode("ascii"))
-    if lines(read_rows(said.out.partition(request.mark)[2]), "long") != "42":
+    if said.out.partition(request.mark)[2].split()[:1] != [asked.answer]:
         e.missed("long command", f"exit status {said.status}, and it said: {said.text[:200]}")
         return "its answer was another one"
-    if said.status != rules.PLAIN_STATUS:
-        rules.no_status(e, rules.PLAIN_STATUS, said.status)
+    if said.status != asked.status:
+        rules.no_status(e, asked.status, said.status)
         return ""
     e.saw("long command")
     return ""

@@ -24,7 +24,8 @@ def same_tree(e: Examination) -> str:
     assert e.place is not None
     session = e.sftp()
     names = seen_as(e, e.place)
-    answers = {name: session.ask(CMD_STAT, f"{name}/from-shell") for name in names}
+    sent = {name: session.send(CMD_STAT, f"{name}/from-shell") for name in names}
+    answers = {name: session.receive(number) for name, number in sent.items()}
     expected = names[0]
     if any(answer.code == 3 for answer in answers.values()) and not any(a.ok for a in answers.values()):
         return "SFTP may not look: see sftp-denied"
@@ -168,6 +169,7 @@ def _compare(e: Examination, found: dict[str, list[str]], key: str) -> None:
         if e.said.get(name, "") != lines(found, name)
     }
     sees = lines(found, "sees") == "yes"
+    e.named("machine", lines(found, "machine"))
     if sees and not differs:
         e.saw("same server")
         e.ok("server-varies", machine=e.said.get("machine"), logins=2)

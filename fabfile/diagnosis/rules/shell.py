@@ -17,21 +17,40 @@ from . import account
 from .account import GUARD, Startup
 
 SAID_SHOWN = 500  # characters
-PLAIN_STATUS = 10 + secrets.randbelow(90)  # no shell that ends all commands alike ends them so
-PLAIN = f"echo $((6*7)); exit {PLAIN_STATUS}"
-PLAIN_SAYS = b"42"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The shortest command that proves itself: its answer is to be computed, its status is a chance one."""
+
+    factor: int
+    status: int
+
+    @classmethod
+    def drawn(cls) -> Plain:
+        """One that no server can have ready."""
+        return cls(secrets.randbelow(9000) + 1000, secrets.randbelow(90) + 20)
+
+    @property
+    def text(self) -> str:
+        return f"echo $((7*{self.factor})); exit {self.status}"
+
+    @property
+    def answer(self) -> bytes:
+        return str(7 * self.factor).encode()
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A command of ours that did not run. first: what came of it. plain: what came of PLAIN, the shortest
-    command whose answer and status have to be computed. long_plain: the same, as long as ours was.
+    """A command of ours that did not run. first: what came of it. plain: what came of `asked`. long_plain:
+    the same, as long as ours was.
     sftp: whether SFTP answers: a forced command replaces the built-in server too, a start-up file does not.
     is_sftp: whether a command is answered by an SFTP server. values: the lines of `ulimit -a`.
     """
 
     user: str
     first: Said
+    asked: Plain
     plain: Said
     startup: Startup
     sftp: bool
@@ -48,7 +67,7 @@ class Refusal:
         first = "no end" if not self.first.ended else f"exit status {self.first.status}"
         plain = "no end" if not self.plain.ended else f"exit status {self.plain.status}"
         return (
-            f"{first}, and it said: {self.text or '(nothing)'}; to the command `{PLAIN}` it gave {plain}, "
+            f"{first}, and it said: {self.text or '(nothing)'}; to `{self.asked.text}` it gave {plain}, "
             f"and said: {self.plain.text[:100] or '(nothing)'}"
         )
 
@@ -63,17 +82,17 @@ class Refusal:
     @property
     def ran(self) -> bool:
         """Whether the plain command was run: its status came back."""
-        return self.plain.status == PLAIN_STATUS
+        return self.plain.status == self.asked.status
 
     @property
     def told(self) -> bool:
         """Whether its computed answer came back."""
-        return PLAIN_SAYS in self.plain.out
+        return self.asked.answer in self.plain.out
 
     @property
     def echoed(self) -> bool:
         """Whether what came back is the command itself."""
-        return "$((6*7))" in self.plain.text or "exec /bin/sh -c" in self.first.text.lower()
+        return "echo $((7*" in self.plain.text or "exec /bin/sh -c" in self.first.text.lower()
 
     @property
     def shell(self) -> str:
@@ -108,10 +127,11 @@ _START_UP_FILE = re.compile(
     r"(bashrc|bash_profile|profile|zshenv|zshrc|cshrc|kshrc|config\.fish): ?(line )?\d"
 )
 _RESTRICTED = ("restricted", "not available", "nologin", "unrecognized command", "account is")
-SHELLS = (
-    "sh", "bash", "dash", "ash", "busybox-sh", "zsh", "ksh", "ksh93", "mksh", "yash", "csh", "bsd-csh",
-    "tcsh", "fish",
-)  # fmt: skip
+# Login shells that run what they are given; any other one may run nothing.
+SHELLS = {
+    "sh", "bash", "dash", "ash", "busybox", "zsh", "ksh", "ksh93", "mksh", "oksh", "yash", "posh", "csh",
+    "tcsh", "fish", "nu", "elvish", "xonsh", "pwsh",
+}  # fmt: skip
 
 
 def sftp_only(case: Case, shown: str, **evidence: Any) -> None:
@@ -225,7 +245,7 @@ def _same_whatever_is_asked(r: Refusal) -> bool:
 RULES: tuple[tuple[Callable[[Refusal], object], Callable[[Case, Refusal], None]], ...] = (
     (lambda r: account.lacks_resources(r.text) or (r.told and account.tight(r.values)), _limits),
     (lambda r: r.is_sftp, _sftp_only),
-    (lambda r: r.long_plain and r.told and PLAIN_SAYS not in r.long_plain.out, _too_long),
+    (lambda r: r.long_plain and r.told and r.asked.answer not in r.long_plain.out, _too_long),
     (lambda r: r.ran and r.told, _restricted),
     (lambda r: r.ran, _startup),
     (lambda r: r.echoed and r.first.status == 0, _forced),

@@ -6,6 +6,7 @@ from ..case import Case
 from ..finding import Fix
 
 SLOW_LOGIN = 5.0  # seconds
+SESSION_WITHIN = 10.0  # seconds at least that a deployment gives the first session
 SLOW_AFTERWARDS = 3.0  # seconds from an accepted login to the first answer
 
 
@@ -31,14 +32,14 @@ def greeting(case: Case, host: str, took: float, timeout: float) -> None:
     )  # fmt: skip
 
 
-def after_the_login(case: Case, host: str, took: float) -> None:
+def after_the_login(case: Case, host: str, took: float, timeout: float) -> None:
     """How long the server was silent once it had accepted the login: PAM opens its session then."""
     if took >= SLOW_AFTERWARDS:
         why = (
             f"the login was accepted, and then {took:.1f} s passed before the server answered anything: it "
             "opened the session (PAM) meanwhile"
         )
-        _slow(case, host, took, why)
+        _slow(case, host, took, why, late=took > max(timeout, SESSION_WITHIN))
 
 
 def _slow(case: Case, host: str, took: float, why: str, *, late: bool = False) -> None:

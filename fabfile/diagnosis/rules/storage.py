@@ -110,6 +110,8 @@ def _immutable(case: Case, tried: Tried) -> bool:
 
 def _folders(case: Case, tried: Tried) -> None:
     """The folders that are there already, each tried by itself."""
+    for failure in tried.failures:
+        case.named("user", *failure.whose.partition(",")[0].split(":"))
     if tried.failures:
         case.missed("folders", "; ".join(map(str, tried.failures)))
         _blocked(case, tried, list(tried.failures))

@@ -17,6 +17,7 @@ from . import network, refused, slowness
 AT_ONCE = (
     1.5  # seconds; a neighbour that is not there is waited for longer (ARP: three tries, a second apart)
 )
+ASKED = b"GET / HTTP/1.0\r\n\r\n"  # what a server that waits to be asked is asked
 PADDING = 12_288  # bytes sent before a login, to see whether so much gets through
 
 
@@ -289,6 +290,8 @@ def other_protocol(data: bytes) -> str:
     """What is spoken there, as far as the first bytes show; "" where they don't."""
     if data.startswith(b"SSH-1.99"):
         return ""
+    if data.startswith(ASKED[:8]):
+        return "a service that repeats what it is told (echo)"
     for beginning, name in _PROTOCOLS:
         if data.startswith(beginning):
             return name
@@ -359,6 +362,16 @@ def _swallowed(case: Case, way: WayIn) -> None:
     network.large_packets_vanish(case, way.error.why, **way.evidence)
 
 
+def _repeats(case: Case, way: WayIn) -> None:
+    spoken = other_protocol(way.asked)
+    case.fail(
+        "not-ssh", f"No login: what answers at {way.where} is {spoken}, not an SSH server.",
+        f"asked for a web page, it says: {way.asked[:100]!r}; as an SSH server: {way.error.why}",
+        "The port belongs to something else. Give the right one: -H user@host:port.",
+        speaks=spoken, **way.evidence,
+    )  # fmt: skip
+
+
 def _cut(case: Case, way: WayIn) -> None:
     case.fail(
         "link-cut", f"No login: the connection to {way.host} breaks off in the {way.error.stage}.",
@@ -402,6 +415,7 @@ RULES: tuple[tuple[Callable[[WayIn], object], Callable[[Case, WayIn], None]], ..
     (lambda w: w.error.stage == "tcp" and w.error.cause == "refused", _tcp_refused),
     (lambda w: w.error.stage == "tcp" and w.error.cause == "unreachable", _unreachable),
     (lambda w: w.error.stage == "tcp" and w.error.cause == "silent", _silent_port),
+    (lambda w: w.error.stage != "greeting" and other_protocol(w.asked), _repeats),
     (lambda w: w.small, _swallowed),
     (lambda w: w.carried is False and w.error.cause in ("ended", "reset", "silent"), _cut),
     (lambda w: w.error.stage == "greeting" and w.greeting is not None, _greeting),
