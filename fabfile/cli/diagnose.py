@@ -40,7 +40,6 @@ def diagnose(
     """Find out why a host can't be deployed to, with evidence, and what mends it."""
     # Here, because no other task needs them.
     from .. import diagnosis, fleet
-    from ..errors import SwitchoverError
     from ..report import diagnosis as report
     from ..report import html as page
     from ..report import names
@@ -55,14 +54,13 @@ def diagnose(
         settings = common.settings(env, config, deploy_to=deploy_to)
         if html:
             page.check(Path(html))
-        how = {"deep": seconds, "rehearse": fleet.deploy if rehearse else None, **common.given(c)}
-        found.extend(diagnosis.diagnose(settings, only=ids, listener=listener, **how))
+        seconds, trial = float(max(wait, 2)) if deep else None, fleet.deploy if rehearse else None
+        how = {"deep": seconds, "rehearse": trial, "only": ids, **common.given(c)}
+        found.extend(diagnosis.diagnose(settings, listener=listener, **how))
         if html:
-            try:
-                page.write(Path(html), found, diagnosis.differences(found), hidden())
-                written.append(html)
-            except SwitchoverError as error:
+            if error := page.try_to_write(Path(html), found, diagnosis.differences(found), hidden()):
                 return fleet.Outcome(1, error)
+            written.append(html)
         return fleet.Outcome(0 if all(host.ok for host in found) else 1)
 
     def hidden() -> Mapping[str, str] | None:

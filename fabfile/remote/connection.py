@@ -121,8 +121,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             try:
                 super().open()
             except BaseException as error:
-                where = f"{self.user}@{self.host}:{self.port}"
-                refusal = explain(error, self.client.attempt(where, self.host, self.rules.connect_timeout))
+                refusal = _refusal(self, error)
                 self.client.close()
                 if refusal is None or refusal is error:
                     raise
@@ -130,14 +129,8 @@ class Connection(fabric.Connection):  # type: ignore[misc]
             if self._closed:  # while we connected ahead
                 self.client.close()
                 raise ConnectionFailed("The connection is not needed any more.")
-            keepalive = self.rules.keepalive
-            self._watchdog = Watchdog(self.transport, keepalive.interval, keepalive.count)
-            self._watchdog.start()
-            known = self._sessions.allowed if self._sessions else None
-            enough = ENOUGH if self.rules.sftp == "auto" else ENOUGH - 1
-            self._sessions = Sessions(
-                self.transport, enough=enough, allowed=known, on_scarce=lambda n: self.on_scarce(n)
-            )
+            self._watchdog = _watched(self.transport, self.rules)
+            self._sessions = _counted(self, self._sessions.allowed if self._sessions else None)
 
     def open_gateway(self) -> Any:
         """See Fabric's, which runs a ProxyCommand without a shell and waits for a jump host without end."""
@@ -307,3 +300,23 @@ def _jump(hops: tuple[str, ...], rules: Ssh, config: fabric.Config, depth: int) 
         gateway = Connection(hop, rules, config, gateway=gateway, depth=depth + 1)
     assert isinstance(gateway, Connection)
     return gateway
+
+
+def _watched(transport: paramiko.Transport, rules: Ssh) -> Watchdog:
+    watchdog = Watchdog(transport, rules.keepalive.interval, rules.keepalive.count)
+    watchdog.start()
+    return watchdog
+
+
+def _refusal(connection: Connection, error: BaseException) -> BaseException | None:
+    """What to raise for an error of connecting; None for one that is nobody's answer."""
+    where = f"{connection.user}@{connection.host}:{connection.port}"
+    attempt = connection.client.attempt(where, connection.host, connection.rules.connect_timeout)
+    return explain(error, attempt)
+
+
+def _counted(connection: Connection, allowed: int | None) -> Sessions:
+    enough = ENOUGH if connection.rules.sftp == "auto" else ENOUGH - 1
+    return Sessions(
+        connection.transport, enough=enough, allowed=allowed, on_scarce=lambda n: connection.on_scarce(n)
+    )

@@ -56,6 +56,20 @@ def _try(path: Path) -> str:
     return ""
 
 
+def try_to_write(
+    path: Path,
+    found: Sequence[Diagnosis],
+    apart: Sequence[Difference],
+    names: Mapping[str, str] | None = None,
+) -> SwitchoverError | None:
+    """As write; the error where that fails."""
+    try:
+        write(path, found, apart, names)
+    except SwitchoverError as error:
+        return error
+    return None
+
+
 def write(
     path: Path,
     found: Sequence[Diagnosis],
