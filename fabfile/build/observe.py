@@ -9,9 +9,11 @@ from collections.abc import Iterable
 
 from ..remote.answers import SHOWN, decimal, inside, not_understood
 from ..remote.host import Host
-from ..remote.shell import quote
+from ..remote.script_files import Scripts, quote
 from ..site.manifest import Entry, Manifest, text_limit
 from .apply import batches
+
+_scripts = Scripts(__package__)
 
 
 def observe(
@@ -74,22 +76,15 @@ def _listed(text: str, mark: str) -> Manifest:
 
 
 def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...], tolerant: bool) -> str:
-    skip = " ".join(f"-path {quote('./' + _literal(path))} -prune -o" for path in without)
-    find = f"find . {skip} ! -name ."
-    # Raw mode (%f), size and time are what GNU's and BusyBox's stat both know; the mark makes names
-    # with newlines readable.
-    links = quote(f'for n; do printf "%s{mark}/%s{mark}|" "${{n#./}}" "$(readlink "$n"; printf .)"; done')
-    failing = ":" if tolerant else "exit 1"
-    script = [
-        f"[ -d {quote(directory)} ] || exit 0; cd {quote(directory)} || exit 1",
-        f"{find} -exec stat -c '{mark}|%f %s %Y %n' {{}} + || {failing}",
-        f"echo {mark}=",
-        f"{find} -type l -exec sh -c {links} sh {{}} + || {failing}",
-        f"echo {mark}=",
-    ]
-    if hashed:
-        script.append(f"{find} -type f -exec sha256sum -- {{}} + || {failing}")
-    return "\n".join(script)
+    left_out = [word for path in without for word in ("-path", f"./{_literal(path)}", "-prune", "-o")]
+    return _scripts(
+        "observe",
+        *left_out,
+        directory=directory,
+        mark=mark,
+        hashed="hashed" if hashed else "",
+        tolerant="tolerant" if tolerant else "",
+    )
 
 
 def _literal(path: str) -> str:

@@ -12,7 +12,8 @@ from ..background import background
 from ..events import Progress, count
 from ..local import local_cache
 from ..remote.host import Host, replace_file
-from ..remote.shell import Script, quote
+from ..remote.script_files import Scripts, quote
+from ..remote.shell import Script
 from ..session.session import HostSession, HostView
 from ..site.manifest import Difference, Entry, Manifest, RemoteContents, escape, header, line
 from . import apply, proof, transfers
@@ -21,7 +22,7 @@ from .order import Comparison
 from .source.source import Source
 from .transfers import Tally, Transfer
 
-DAMAGED = "the manifest on the host is not what it was when this deployment began"
+_scripts = Scripts(__package__)
 _END = "end of lines"  # no line of a manifest is this
 
 RESUME_FROM = 8 << 20  # bytes that must have arrived for a file to be worth going on with
@@ -277,24 +278,20 @@ def _commands(update: StagedUpload) -> Iterator[str]:
 
 def _new_manifest(update: StagedUpload) -> Iterator[str]:
     folder = update.place.state
-    base = quote((update.place.base or folder) + "/manifest")
-    fresh, gone = quote(f"{folder}/manifest.new"), quote(f"{folder}/manifest.gone")
     if not update.whole:
         assert update.known.manifest is not None
-        old = [
-            update.known.manifest.get(e.path)
-            for e in (*update.difference.deleted, *update.difference.written)
-        ]
-        removed = [line(entry) for entry in old if entry is not None]
-        stay = f"tail -n +2 {base}"
-        yield f"rm -rf {fresh} {gone}"
-        if removed:
-            yield _here(f"cat > {gone}", removed)
-            stay += f" | {{ grep -avxFf {gone} || :; }}"
-        yield f"{{ printf '%s\n' {quote(header(update.entries))}; {stay}; }} > {fresh}; rm -f {gone}"
-        yield _here(f"cat >> {fresh}", [line(entry) for entry in update.difference.written])
-        same = f'[ "$(sha256sum < {fresh} | cut -c 1-64)" = {update.digest} ]'
-        yield f"{same} || {{ echo {DAMAGED} >&2; exit 1; }}"
+        gone = (*update.difference.deleted, *update.difference.written)
+        old = [update.known.manifest.get(e.path) for e in gone]
+        yield _scripts(
+            "renew_manifest",
+            base=f"{update.place.base or folder}/manifest",
+            fresh=f"{folder}/manifest.new",
+            header=header(update.entries),
+            digest=update.digest,
+        )
+        yield _here("keep_others", [line(entry) for entry in old if entry is not None])
+        yield _here("add", [line(entry) for entry in update.difference.written])
+        yield "check"
     yield replace_file(f"{folder}/manifest.new", f"{folder}/manifest")
 
 

@@ -12,6 +12,8 @@ from fabfile.build import apply
 from fabfile.site.manifest import Difference, Entry, Manifest
 from tests.support.local import sh
 
+pytestmark = pytest.mark.usefixtures("shell")
+
 
 def file(path: str, text: str = "new\n") -> Entry:
     return Entry(path, "file", 0o644, len(text), 0, text)

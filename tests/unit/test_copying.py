@@ -14,6 +14,8 @@ from fabfile.site.records import GOOD, Record
 from tests.support.local import local_host, sh
 from tests.support.programs import program
 
+pytestmark = pytest.mark.usefixtures("shell")
+
 OLD, NEW = "20260101000000", "20260102000000"
 
 
@@ -83,3 +85,21 @@ def test_a_release_says_failed_before_it_is_used_up(site: Site, tmp_path: Path) 
     look = f'case "$*" in *{OLD}*{NEW}*) cp {record} {then} ;; esac'
     assert site.copy(program(tmp_path / "bin", "mv", look)) == "recycle"
     assert '"state": "failed"' in then.read_text()
+
+
+def test_directories_are_copied_side_by_side(tmp_path: Path) -> None:
+    """With one process a core, where there is enough to divide."""
+    host, source, target = local_host(), tmp_path / "cache", tmp_path / "releases" / NEW
+    host.learn(host.shell.run(host.asking.script).text.replace("cores\t1\n", "cores\t2\n"))
+    cores = host.facts.cores * copying.PIECES
+    wanted = [entry(f"d{n % cores}/e/f{n}", f"{n}\n") for n in range(10 * cores)]
+    for one in wanted:
+        (source / one.path).parent.mkdir(parents=True, exist_ok=True)
+        (source / one.path).write_text(one.content)
+    target.parent.mkdir()
+    script = copying.script(host, str(source), str(target), "full", str(tmp_path), Manifest(wanted))
+    assert "depth=1" in script
+    done = sh(script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"full\n", b"")
+    assert {str(p.relative_to(target)) for p in target.rglob("f*")} == {one.path for one in wanted}
+    assert target.stat().st_mode & 0o777 == 0o700

@@ -17,6 +17,8 @@ from fabfile.site.layout import Layout
 from fabfile.site.went_back import WentBack
 from tests.support.local import local_host
 
+pytestmark = pytest.mark.usefixtures("shell")
+
 WITHIN = 30
 START = 1_000_000_000  # seconds since 1970, when the test's clock begins
 OLD, NEW, OTHER = "20260101000000", "20260102000000", "20260103000000"

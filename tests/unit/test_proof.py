@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from fabfile.build import proof
+from fabfile.remote.script_files import Scripts
 from tests.support.local import sh
 from tests.support.programs import program
+
+pytestmark = pytest.mark.usefixtures("shell")
 
 
 def seals(folder: Path, path: Path | None = None) -> bool:
     """Whether a change of a file in `folder` would be seen by its inode change time."""
-    return sh(f"{proof.SEALS}\nseals {folder}", path=path).returncode == 0
+    return sh(f"{Scripts('fabfile.build').functions('seals')}\nseals {folder}", path=path).returncode == 0
 
 
 def test_this_machines_file_system_keeps_change_times(tmp_path: Path) -> None:
