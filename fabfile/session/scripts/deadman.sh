@@ -33,6 +33,7 @@ number=0
 while [ "$number" -lt "$hooks" ]; do
   number=$((number + 1))
   report begun "$number"
+  # shellcheck disable=SC2094  # the one is a function, the other its file
   hook "$number" > hook
   # shellcheck disable=SC1091  # written when the job was started
   ( unset LC_ALL; . ./account; exec /bin/sh ./hook ) </dev/null &
