@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..events import count, shorten_list
 from ..remote.host import Host
-from ..remote.shell import Result, Script, quote
+from ..remote.script_files import Scripts
+from ..remote.shell import Result, Script
 from ..session.session import HostView
 from ..session.steps import Steps
 from ..site import state
@@ -16,6 +17,8 @@ from ..site.layout import Layout
 from ..site.manifest import Entry, Manifest
 from . import proof
 from .observe import digests, observe
+
+_scripts = Scripts(__package__)
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,9 @@ def missing(view: HostView, release: str) -> list[str]:
 
 def _seems_whole(host: Host, layout: Layout, release: str) -> bool:
     """Whether no path of the manifest is missing, as far as the host can tell (odd names it can't)."""
-    manifest = quote(f"{layout.state_of(release)}/manifest")
-    script = f"""
-[ -f {manifest} ] || exit 1
-cd {quote(layout.release(release))} || exit 1
-{{ find . | sed 's|^[.]/||'; echo; tail -n +2 {manifest} | cut -f 6; }} |
-  LC_ALL=C awk '!n && $0 == "" {{ n = 1; next }} !n {{ have[$0]; next }} !($0 in have) {{ exit 1 }}'
-"""
+    script = _scripts(
+        "seems_whole", manifest=f"{layout.state_of(release)}/manifest", release=layout.release(release)
+    )
     return host.shell.run(script, what="Looking at the release", check=False).status == 0
 
 

@@ -18,7 +18,8 @@ from ..settings import Ssh
 from .connection import Connection
 from .files import Files
 from .output import ANSWER
-from .shell import Result, Script, Shell, quote
+from .script_files import Scripts, quote
+from .shell import Result, Script, Shell
 
 # Without these there is no deployment. All but readlink and stat are POSIX's; see docs/where-it-works.md.
 NEEDED = (
@@ -209,22 +210,7 @@ def replace_file(fresh: str, path: str) -> str:
     return f"{{ [ ! -d {name} ] || rm -rf {name}; }} && mv -f {quote(fresh)} {name}"
 
 
-# toybox's mv -T refuses to replace a link to a directory.
-_FACTS = f"""
-lacks=0
-for p in {" ".join(NEEDED)}; do
-  command -v "$p" >/dev/null 2>&1 || {{ lacks={LACKS}; printf 'missing\\t%s\\n' "$p"; }}
-done
-[ $lacks = 0 ] || exit $lacks
-printf 'user\\t%s\\n' "$(id -un 2>/dev/null || id -u)"
-printf 'machine\\t%s\\n' "$(hostname 2>/dev/null || uname -n)"
-for p in {" ".join(PROGRAMS)}; do command -v "$p" >/dev/null 2>&1 && printf 'program\\t%s\\n' "$p"; done
-cp --help 2>&1 | grep -q -- --reflink && printf 'cp_reflink\\t1\\n'
-case $(mv --help 2>&1) in *[Tt]oybox*) ;; *-T*) printf 'mv_no_target\\t1\\n' ;; esac
-find / -maxdepth 0 -printf '%C@' >/dev/null 2>&1 && printf 'find_printf\\t1\\n'
-printf 'cores\\t%s\\n' "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)"
-printf 'end\\t\\n'
-"""
+_FACTS = Scripts(__package__)("facts", *PROGRAMS, needed=" ".join(NEEDED), lacks=LACKS)
 
 CORES = 64  # what a copy is divided among at most
 

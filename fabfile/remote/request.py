@@ -13,42 +13,17 @@ import re
 import secrets
 from dataclasses import dataclass
 
+from .script_files import Scripts
+
 WORD = 1000  # bytes; Debian's csh takes no word of 16,000
 STANDARD_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-# What POSIX has and our scripts use. Where one is not in the account's PATH, the standard places are added.
-_TOOLS = "awk cat chmod cp cut date df find grep head id ln mkdir mv rm sed sleep sort tail touch tr wc xargs"
-
-# What our scripts see of the account's environment: what names it, and what its programs need to run at all.
-# All else is taken away (CDPATH, POSIXLY_CORRECT, TAR_OPTIONS, GREP_OPTIONS, …): hooks get it back.
-_KEPT = (
-    "PATH|LC_ALL|HOME|USER|LOGNAME|SHELL|PWD|TERM|TZ|TMPDIR|TMP|TEMP|SSH_*|XDG_*|DBUS_*|KRB5*|NIX_*"
-    "|LD_*|DYLD_*|SSL_*|*_proxy|*_PROXY"
-    "|IFS|PPID|UID|EUID|SHELLOPTS|BASHOPTS|account|name"  # these are the shell's, or ours
-)
-
-# $account: the account's umask, and its environment as `export -p` says it, before anything was changed. To
-# / because a start-up file may have gone to a directory that is in somebody's way, or not there any more.
-_ENVIRONMENT = f"""
-case ${{BASH_VERSION-}} in ?*)
-  for name in $(declare -F 2>/dev/null | sed 's/.* //'); do unset -f "$name"; done ;;
-esac
-set -f; IFS='
-'
-for name in $account; do
-  name=${{name%%=*}}; name=${{name##* }}
-  case $name in ''|*[!A-Za-z0-9_]*|[0-9]*|{_KEPT}) ;; *) unset -v "$name" ;; esac
-done
-unset IFS; set +f; umask 022; cd /
-for name in {_TOOLS}; do
-  command -v "$name" >/dev/null || {{ PATH=$PATH:{STANDARD_PATH}; break; }}
-done
-unset -v name
-"""
+_ENVIRONMENT = Scripts(__package__).functions("environment") + "\n"
 
 # No newline, `!`, backslash or single quote in here. {sync}: waits for the line that our data begins behind.
 _START = (
     "set +aefuvxC; unset -f command printf tr read; account=$(umask; export -p); "
-    f"command -v tr >/dev/null || PATH=${{PATH:+$PATH:}}{STANDARD_PATH}; LC_ALL=C; export PATH LC_ALL; "
+    f"standard={STANDARD_PATH}; "
+    "command -v tr >/dev/null || PATH=${PATH:+$PATH:}$standard; LC_ALL=C; export PATH LC_ALL; "
     "printf %s%s {second} {first} >&2; printf %s%s {first} {second}; {sync}"
     'coded=$(printf %s "$@"); if command -v tr >/dev/null; then '
     'coded=$(printf %s "$coded" | tr "Z[~]&^(" "Z-]&-("); else {no_tr}fi; '

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from ..errors import FilesError
 from .answers import not_understood
 from .checks import READ_LIMIT, PathInfo, Space, Stat, kind_of, parse_space
-from .shell import Shell, quote
+from .script_files import Scripts, quote
+from .shell import Shell
+
+_scripts = Scripts(__package__)
 
 
 class ShellFiles:
@@ -26,11 +29,7 @@ class ShellFiles:
 
     def look(self, paths: Sequence[str]) -> dict[str, PathInfo]:
         mark = secrets.token_hex(8)
-        names = " ".join(quote(path) for path in paths)
-        script = (
-            f'for p in {names}; do [ -e "$p" ] || [ -L "$p" ] && stat -c \'%f %s\' "$p"; printf {mark}; '
-            f'[ -L "$p" ] && {{ readlink "$p" || exit 1; }}; printf {mark}; done'
-        )
+        script = _scripts("look", *paths, mark=mark)
         said = (self._ask(script, strip=False) or "").split(mark)
         if len(said) != 2 * len(paths) + 1 or said[-1]:
             raise not_understood("What is at some paths", mark.join(said))
@@ -51,10 +50,7 @@ class ShellFiles:
 
     def listing(self, path: str) -> list[str] | None:
         mark = secrets.token_hex(8)
-        each = quote(f'for n; do printf "%s/{mark}" "${{n#./}}"; done')
-        said = self._ask(
-            f"cd {quote(path)} 2>/dev/null && echo && find . ! -name . -prune -exec sh -c {each} sh {{}} +"
-        )
+        said = self._ask(_scripts("list_names", directory=path, mark=mark))
         return None if said is None else sorted(said.removeprefix("\n").split(f"/{mark}")[:-1])
 
     def read(self, path: str) -> bytes | None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from ..errors import CommandFailed, CommandTimedOut, HealthCheckFailed, HookFailed, JobLost
 from ..remote.host import Host
 from ..remote.jobs import Jobs
-from ..remote.shell import quote
+from ..remote.script_files import Scripts, quote
 
 NO_ANSWER = "000"  # curl's %{http_code} where it had none: what it says besides tells why
 
+_scripts = Scripts(__package__)
 Tell = Callable[[str], None]
 
 
@@ -52,31 +53,9 @@ def check_health(host: Host, url: str, expected: int, timeout: int) -> None:
 
     timeout: seconds from the first try to giving up; a try a second.
     """
-    script = f"""
-url={quote(url)} want={int(expected)}
-end=$(( $(date +%s) + {int(timeout)} ))
-fetch() {{
-  if command -v curl >/dev/null 2>&1; then
-    # Not as an argument, which every account of the host could read: it may hold a password or a token.
-    printf 'url = "%s"\n' {quote(_curl_quoted(url))} |
-      curl -sS -g -o /dev/null -w '%{{http_code}}' --max-time {int(timeout)} -K - 2>&1
-  elif command -v wget >/dev/null 2>&1; then
-    printf '%s\n' "$url" |
-      wget -S -q -T {int(timeout)} -t 1 --max-redirect=0 -O /dev/null -i - 2>&1 |
-      sed -n 's/^ *HTTP[^ ]* \\([0-9][0-9]*\\).*/\\1/p' | tail -n 1
-  else
-    echo "neither curl nor wget is there to fetch it"
-  fi
-}}
-while :; do
-  got=$(fetch)
-  [ "$got" = "$want" ] && exit 0
-  [ "$(date +%s)" -lt "$end" ] || break
-  sleep 1
-done
-printf '%s' "$got"
-exit 1
-"""
+    script = _scripts(
+        "check_health", url=url, quoted_url=_curl_quoted(url), want=int(expected), seconds=int(timeout)
+    )
     result = host.shell.run(
         script, what="The health check", timeout=2 * timeout + 30, check=False, secret=True
     )

@@ -17,7 +17,7 @@ from fabfile.remote.shell import Result, Script, Shell, failed
 from fabfile.settings import Ssh
 
 LIMIT = 30  # seconds for one script
-# What runs the scripts; the fixture `shell` of tests/unit/conftest.py tries each of SHELLS.
+# What runs the scripts; the fixture `each_shell` of tests/unit/conftest.py tries each of SHELLS.
 SHELLS = {
     "dash": "dash",
     "bash": "bash --posix",

@@ -15,14 +15,14 @@ BY_TURNS = [name for name in local.SHELLS if name not in ALWAYS]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that uses `shell` is run under the three that most hosts have, and under one of the others."""
-    if "shell" in metafunc.fixturenames:
+    """A test that uses `each_shell` is run under the three that most hosts have, and under another."""
+    if "each_shell" in metafunc.fixturenames:
         turn = zlib.crc32(metafunc.function.__name__.encode()) % len(BY_TURNS)
-        metafunc.parametrize("shell", [*ALWAYS, BY_TURNS[turn]], indirect=True)
+        metafunc.parametrize("each_shell", [*ALWAYS, BY_TURNS[turn]], indirect=True)
 
 
 @pytest.fixture
-def shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def each_shell(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Scripts run under this one; its name."""
     name: str = request.param
     if shutil.which(name) is None:

@@ -12,7 +12,7 @@ from fabfile.build import apply
 from fabfile.site.manifest import Difference, Entry, Manifest
 from tests.support.local import sh
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 
 def file(path: str, text: str = "new\n") -> Entry:

@@ -14,7 +14,7 @@ from fabfile.site.records import GOOD, Record
 from tests.support.local import local_host, sh
 from tests.support.programs import program
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 OLD, NEW = "20260101000000", "20260102000000"
 

@@ -17,7 +17,7 @@ from fabfile.site.layout import Layout
 from fabfile.site.went_back import WentBack
 from tests.support.local import local_host
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 WITHIN = 30
 START = 1_000_000_000  # seconds since 1970, when the test's clock begins

@@ -17,7 +17,7 @@ from tests.support.local import LocalShell, local_host, sh
 from tests.support.programs import program
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 LONG = 300_000  # bytes of a script that can't travel as a command
 

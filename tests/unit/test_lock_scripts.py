@@ -19,7 +19,7 @@ from fabfile.site.lock import LEASE, LOST, RENEW, Lock, Owner
 from tests.support.local import local_host, nothing, sh
 from tests.support.programs import program
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 ANN = Owner("ann", "her-laptop", 4711, "2026-01-01T00:00:00+00:00", "fab deploy", place="another boot")
 

@@ -12,7 +12,7 @@ from fabfile.remote.script_files import Scripts
 from tests.support.local import sh
 from tests.support.programs import program
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 
 def seals(folder: Path, path: Path | None = None) -> bool:

@@ -51,18 +51,17 @@ def test_nothing_is_lost_that_is_not_for_readers(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ALL, ids=str)
-def test_every_shell_can_read_it(path: Path, shell: str) -> None:
-    done = subprocess.run(
-        [*local.SHELLS[shell].split(), "-n"], input=travelling(path).encode(), capture_output=True, timeout=30
-    )
+def test_every_shell_can_read_it(path: Path, each_shell: str) -> None:
+    words = [*local.SHELLS[each_shell].split(), "-n"]
+    done = subprocess.run(words, input=travelling(path).encode(), capture_output=True, timeout=30)
     # ksh93 gives advice, too, and to zsh what begins with ! has failed.
     assert done.returncode == 0 or not done.stderr, done.stderr
 
 
-def test_what_is_passed_is_what_arrives(tmp_path: Path, shell: str) -> None:
+def test_what_is_passed_is_what_arrives(tmp_path: Path, each_shell: str) -> None:
     """Whatever the values hold."""
     odd = ["a b", "", "'", '"$HOME"', "-n", "\\n", "a\nb", "*", "é"]
-    odd += [] if shell == "yash" else ["\udcff"]  # it takes no argument that is not text
+    odd += [] if each_shell == "yash" else ["\udcff"]  # it takes no argument that is not text
     (tmp_path / "words.sh").write_text(
         '#!/bin/sh\n: "${first?}" "${second?}"\nprintf "%s|" "$first" "$second" "$@"\n'
     )

@@ -11,7 +11,7 @@ from fabfile.remote.files import PathInfo
 from fabfile.site.layout import Layout
 from tests.support.local import sh
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 ID = "20260101000000"
 WAY = "../../shared"  # from a release to shared/

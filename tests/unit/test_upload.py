@@ -18,7 +18,7 @@ from fabfile.site.manifest import Entry, Manifest, RemoteContents
 from tests.support.local import local_host, sh
 from tests.support.programs import program
 
-pytestmark = pytest.mark.usefixtures("shell")
+pytestmark = pytest.mark.usefixtures("each_shell")
 
 PART = b"0123456789" * 10
 REST = b"abcdefghij" * 10

@@ -1,5 +1,5 @@
 #!/bin/sh
-# shellcheck disable=SC2154  # $links is set by who calls
+# shellcheck disable=SC2154,SC2164  # $links is set by who calls; who calls `ask` looks at its status
 # Into directories, one name at a time, and never through a link that somebody has put in the way.
 # ask: sets $PWD to where we are, as the system says it: bash makes it out of the name it was given, which may
 #      have led elsewhere meanwhile. mksh takes the link in /proc for a directory.
