@@ -200,7 +200,8 @@ class ConnectionLost(SwitchoverError):
 class CommandFailed(SwitchoverError):
     """A command on the host ended with another exit status than 0.
 
-    command: what was run, as errors name it. status: how it ended; None where that isn't known.
+    script: which one, where several travel together (Script.id), else "".
+    status: how it ended; None where that isn't known.
     reason:  why, where it printed one that has a known cure (see classify), else "".
     """
 
@@ -210,12 +211,12 @@ class CommandFailed(SwitchoverError):
         why: str = "",
         hint: str = "",
         *,
-        command: str = "",
+        script: str = "",
         status: int | None = None,
         reason: str = "",
     ) -> None:
         super().__init__(what, why, hint or _CURES.get(reason, ""))
-        self.command = command
+        self.script = script
         self.status = status
         self.reason = reason
 

@@ -65,12 +65,14 @@ class Result:
 class Script:
     """One of several scripts that travel together. what: names it in errors; needed: else it may fail.
 
+    id:      tells it from others where it fails: CommandFailed.script.
     explain: the error for what a needed one has left that failed; None: the general one.
     """
 
     what: str
     script: str
     needed: bool = True
+    id: str = ""
     explain: Callable[[Result], SwitchoverError | None] | None = None
 
 
@@ -127,20 +129,20 @@ class Batch:
         results = [Result(int(status), out, result.err) for out, status in ends]
         for part, left in zip(self.parts, results, strict=False):
             if part.needed and left.status != 0:
-                raise (part.explain and part.explain(left)) or failed(part.what, left)
+                raise (part.explain and part.explain(left)) or failed(part.what, left, part.id)
         if result.status != 0 or len(results) != len(self.parts):
-            what = self.parts[min(len(results), len(self.parts) - 1)].what
-            raise failed(what, Result(result.status, pieces[-1], result.err))
+            part = self.parts[min(len(results), len(self.parts) - 1)]
+            raise failed(part.what, Result(result.status, pieces[-1], result.err), part.id)
         return results
 
 
-def failed(what: str, result: Result) -> CommandFailed:
-    """The error for a script that failed."""
+def failed(what: str, result: Result, id: str = "") -> CommandFailed:
+    """The error for a script that failed. id: see Script."""
     said = result.last_lines()
     return CommandFailed(
         f"{what} failed.",
         f"exit status {result.status}: {said or '(no output)'}",
-        command=what,
+        script=id,
         status=result.status,
         reason=classify(said),
     )

@@ -10,6 +10,8 @@ from ..remote.host import Host
 from ..remote.shell import Script, quote
 from ..site.layout import Layout
 
+SWITCHING = "switch"  # the id of the script that does it
+
 
 def point(
     host: Host, layout: Layout, target: str | None, guard: str = "", first: Sequence[Script] = ()
@@ -45,13 +47,13 @@ def _replace(host: Host, layout: Layout, target: str, guard: str, first: Sequenc
         _rename_over_sftp(host, fresh, current)
         return None
     # -T: `current` is the thing to replace, never a directory to move into.
-    switching = Script("Switching", f"{make} && mv -fT {quote(fresh)} {quote(current)}")
+    switching = Script("Switching", f"{make} && mv -fT {quote(fresh)} {quote(current)}", id=SWITCHING)
     try:
         with host.files.watching([current], lambda seen: seen[current].target == target) as sight:
             host.shell.batch([*first, switching], guard=guard)
             return target if sight() else None
     except CommandFailed as error:
-        if error.command == switching.what and error.reason in ("", DENIED, NOT_PERMITTED):
+        if error.script == SWITCHING and error.reason in ("", DENIED, NOT_PERMITTED):
             error.hint = f"See who owns {current} on the host, and whether it is a directory."
         raise
 

@@ -19,7 +19,7 @@ from ..order import Comparison, Order, Plan
 from ..source.source import Source
 from ..upload import StagedUpload, UploadTarget, mark_untrusted
 from ..verify import Expected, differing
-from .strategy import copy, copying_what, put_in_place, unfit_copy
+from .strategy import COPYING, copy, put_in_place, unfit_copy
 
 
 class CacheStrategy:
@@ -61,7 +61,7 @@ class CacheStrategy:
 
     def explain(self, plan: Plan, error: CommandFailed) -> SwitchoverError:
         """A cache that can't be read can be made anew."""
-        if error.command != copying_what(plan, plan.layout.cache):
+        if error.script != COPYING:
             return error
         if unfit := unfit_copy(plan, error):
             return unfit

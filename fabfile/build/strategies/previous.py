@@ -17,7 +17,7 @@ from ..apply import ENTER
 from ..order import Comparison, Order, Plan, links_of_live
 from ..upload import StagedUpload, UploadTarget
 from ..verify import Expected
-from .strategy import copy, copying_what, put_in_place, unfit_copy
+from .strategy import COPYING, copy, put_in_place, unfit_copy
 
 
 class PreviousStrategy:
@@ -75,7 +75,7 @@ class PreviousStrategy:
 
     def explain(self, plan: Plan, error: CommandFailed) -> SwitchoverError:
         """See Strategy.explain."""
-        if error.command == copying_what(plan, plan.session.live_directory or ""):
+        if error.script == COPYING:
             return unfit_copy(plan, error) or error
         return error
 

@@ -15,6 +15,8 @@ from ..order import Comparison, Order, Plan
 from ..upload import StagedUpload, UploadTarget
 from ..verify import Expected
 
+COPYING = "copy"  # the id of the script that copies the release
+
 
 class Strategy(Protocol):
     """How a release comes about on a host."""
@@ -70,12 +72,7 @@ def copy(plan: Plan, source: str, recycling: str = "") -> Script:
         plan.wanted,
         recycling,
     )
-    return Script(copying_what(plan, source), script)
-
-
-def copying_what(plan: Plan, source: str) -> str:
-    """What errors call that copy."""
-    return f"Copying {source} to {plan.directory}"
+    return Script(f"Copying {source} to {plan.directory}", script, id=COPYING)
 
 
 def put_in_place(update: StagedUpload) -> Script:
