@@ -120,6 +120,15 @@ class Login:
                 partial=True,
                 **fields,
             )
+        if self.partial and wanted:
+            return AuthenticationFailed(
+                f"{self.where} refused the second proof of who you are.",
+                f"it took the key, and refused what was given for {' and '.join(wanted)}",
+                "Type it again: a password that is wrong, or a one-time code that was used or is too old, is "
+                "not tried twice.",
+                partial=True,
+                **fields,
+            )
         unusable = self.ways.unusable
         if unusable and not self.partial and (unusable[0].path in self.ways.files[:1] or not self.offered):
             return _unusable(self.where, unusable, offered + takes, fields)
