@@ -58,7 +58,8 @@ def _entry(line: bytes, name: str, path: Path) -> Iterator[Entry]:
         if words[0] not in MARKERS:
             return
         marker = MARKERS[words.pop(0)]
-    if len(words) < 3 or words[0].startswith(b"#") or not named(words[0], name):
+    # Behind a marker a # is a part of the names.
+    if len(words) < 3 or (not marker and words[0].startswith(b"#")) or not named(words[0], name):
         return
     key = public_key(words[1], words[2])
     if key is not None:

@@ -23,7 +23,7 @@ from pathlib import Path
 from fabric import Config
 from paramiko import SSHConfig
 
-from ..address import Address
+from ..address import Address, parse
 from ..errors import ConfigError
 from . import host_keys
 
@@ -61,7 +61,10 @@ def resolve(address: Address, config: Config) -> Answer:
     Raises ConfigError where ssh can't make sense of its configuration.
     """
     found = _ask_openssh(address, config) or _read_by_fabric(address, config)
-    return _answer(found, address)
+    try:
+        return _answer(found, address)
+    except ValueError as error:
+        raise _unusable(address, str(error)) from None
 
 
 def _ask_openssh(address: Address, config: Config) -> Found | None:
@@ -105,10 +108,17 @@ def _read_by_fabric(address: Address, config: Config) -> Found:
 
 def _answer(found: Found, address: Address) -> Answer:
     defaults = {f"user {getpass.getuser()}", "port 22"}  # not to win over Fabric's own configuration
-    lines = [f"{key} {value}" for key in PASSED_ON for value in found.get(key, []) if value != "none"]
+    lines = [f"{key} {value}" for key in PASSED_ON if (value := _passed_on(key, _one(found, key)))]
     lines = [line for line in lines if line not in defaults]
     tokens = _tokens(found, address)
     jumps = [hop.strip() for hop in _one(found, "proxyjump").split(",")]
+    for hop in jumps:
+        if hop not in ("", "none"):
+            parse(hop)
+    if (port := _one(found, "port")) and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"Port {port!r} is no port")
+    if any("\0" in value for values in found.values() for value in values):
+        raise ValueError("there is a NUL in it")
     named = found.get("identityfile", [])
     if named == [f"~/.ssh/id_{kind}" for kind in _DEFAULT_KEYS][: len(named)]:
         named = []  # ssh -G also names the default keys
@@ -122,6 +132,15 @@ def _answer(found: Found, address: Address) -> Answer:
         _agent(_one(found, "identityagent"), tokens),
         _host_keys(found, tokens),
     )
+
+
+def _passed_on(key: str, value: str) -> str:
+    """What Fabric is to be told; "" for nothing. It knows fewer values than ssh, and ends at others."""
+    if key == "forwardagent":  # or the socket of an agent
+        return "yes" if value not in ("", "no") else value
+    if key == "connecttimeout" and not value.isdecimal():
+        return ""
+    return "" if value == "none" else value.strip()
 
 
 def _one(found: Found, key: str) -> str:
