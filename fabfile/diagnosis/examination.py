@@ -86,6 +86,8 @@ class Examination(Case):
         self.place: str | None = None
         self.left_behind = ("", 0.0)  # the pid of what a second login has started, and when that was closed
         self.state: State | None = None
+        self.programs: frozenset[str] = frozenset()  # those of configuration.PROGRAMS that are on its PATH
+        self.asked_at = 0.0  # when the first command ran, by this machine's clock: time.time()
         self.token = secrets.token_hex(8)
         self.deep = 0.0  # seconds that idle connections are watched
         self.until = time.monotonic() + WHOLE

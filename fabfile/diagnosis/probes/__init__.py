@@ -1,4 +1,4 @@
-"""The probes, in the order in which a deployment meets what they look at."""
+"""The probes: first what no deployment can do without, so that it is known whatever else takes its time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,9 @@ PROBES = (
     Probe("limits", ("mtu", "link-cut", "slow-link"), network.bulk, needs=("shell",)),
     Probe("shell", (), shell.long_command, needs=("shell",)),
     Probe("limits", ("max-sessions",), shell.sessions),
+    Probe("tools", ("tool-missing",), configuration.tools, needs=("shell",)),
     Probe("sftp", ("sftp-missing", "sftp-broken"), sftp.opens, grants=("sftp",)),
     Probe("sftp", ("sftp-denied", "sftp-readonly"), sftp.requests, needs=("connection", "sftp")),
-    Probe("view", ("view-split", "view-chroot"), view.same_tree, needs=("shell", "sftp", "place")),
-    Probe("view", ("server-varies",), view.same_server, needs=("shell", "place")),
-    Probe("sftp", (), sftp.transfer, needs=("connection", "sftp", "place")),
-    Probe("limits", ("sftp-slow",), sftp.speed, needs=("connection", "sftp")),
-    Probe("limits", ("peer-lossy",), network.loss, needs=("shell",)),
     Probe("layout", (), layout.read, needs=("shell", "deploy_to")),
     Probe(
         "storage",
@@ -39,11 +35,15 @@ PROBES = (
         layout.look,
         needs=("shell", "deploy_to"),
     ),
+    Probe("view", ("view-split", "view-chroot"), view.same_tree, needs=("shell", "sftp", "place")),
+    Probe("view", ("server-varies",), view.same_server, needs=("shell", "place")),
+    Probe("sftp", (), sftp.transfer, needs=("connection", "sftp", "place")),
+    Probe("limits", ("sftp-slow",), sftp.speed, needs=("connection", "sftp")),
+    Probe("limits", ("peer-lossy",), network.loss, needs=("shell",)),
     Probe("layout", ("serves-old",), serving.look, needs=("shell", "deploy_to")),
     Probe("configuration", (), configuration.settings, needs=("shell",)),
     Probe("configuration", ("clock-skew",), configuration.clock, needs=("shell",)),
     Probe("configuration", ("strategy-advice",), lambda e: "", needs=("shell", "deploy_to")),
-    Probe("tools", ("tool-missing",), configuration.tools, needs=("shell",)),
     Probe("configuration", ("jobs-killed-at-logout",), view.outlives, needs=("shell", "place")),
     Probe("idle", _of("idle"), idle.endurance, needs=("connection",), deep=True),
 )

@@ -66,6 +66,8 @@ done
 def look(e: Examination) -> str:
     """Name what still serves an older release."""
     assert e.layout is not None
+    if e.state is not None and e.state.current_kind == "none":
+        return "no release is live"
     found = e.script(SCRIPT.replace("ROOT", quote(e.layout.deploy_to)))
     live = lines(found, "live")
     if not live:

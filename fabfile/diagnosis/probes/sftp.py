@@ -303,8 +303,10 @@ def transfer(e: Examination) -> str:
     return ""
 
 
-def speed(e: Examination) -> None:
+def speed(e: Examination) -> str:
     """Many requests at once: the time between answers is the server's own, whatever the network's."""
+    if e.bad("slow-link"):
+        return "the network is too slow to tell"
     session = e.sftp()
     numbers = [session.send(CMD_LSTAT, "/") for _ in range(REQUESTS)]
     arrived = []
@@ -325,7 +327,7 @@ def speed(e: Examination) -> None:
     }
     if each < SLOW:
         e.ok("sftp-slow", f"SFTP answers {1 / max(each, 1e-4):,.0f} requests a second.", **evidence)
-        return
+        return ""
     e.warn(
         "sftp-slow",
         f"SFTP answers only {1 / each:,.0f} requests a second.",
@@ -335,6 +337,7 @@ def speed(e: Examination) -> None:
         "transfer: stream (or rsync) sends files without it; ssh.sftp: off leaves the checks to SSH as well.",
         HEAL, **evidence,
     )  # fmt: skip
+    return ""
 
 
 def _pace(moments: list[float]) -> float:
