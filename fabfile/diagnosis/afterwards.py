@@ -49,6 +49,6 @@ def addition(incident: Mapping[str, Any]) -> str:
     """What is to be said of it where nothing is wrong now."""
     if ours(incident):
         return (
-            "Yet the last command ended by a mistake of Switchover's own, which no host can mend: report it."
+            "Yet the last command ended by a mistake of Switchover's own, no fault of the host's: report it."
         )
     return f"Yet the last command failed in {incident['phase']}. {DEEPER}{REHEARSE}"

@@ -93,7 +93,7 @@ def _too_many(case: Case, refusal: Refusal) -> None:
     )  # fmt: skip
 
 
-def hung_up(case: Case, host: str, user: str, seen: str, **evidence: Any) -> None:
+def hung_up(case: Case, host: str, user: str, seen: str, /, **evidence: Any) -> None:
     """It ended the connection where the answer to a login was due, and had let padding through before."""
     case.fail(
         "account", f"No login: {host} hung up on {user} in the middle of it.", seen,
