@@ -136,7 +136,9 @@ CATALOGUE: dict[str, Entry] = {
     "mtu": Entry("limits", "Large packets arrive.", explains=("link-cut", *_NO_LINK)),
     "link-cut": Entry("limits", "The connection holds.", explains=_NO_LINK),
     "slow-link": Entry(
-        "limits", "The network is fast enough.", explains=("sftp-slow", "slow-login", "unexplained")
+        "limits",
+        "The network is fast enough.",
+        explains=("link-cut", "sftp-slow", "slow-login", "unexplained"),
     ),
     "sftp-slow": Entry("limits", "SFTP answers as fast as the network lets it."),
     "peer-lossy": Entry("limits", "The network loses next to nothing.", explains=("sftp-slow",)),

@@ -34,7 +34,8 @@ row() { printf '%s\t%s\n' "$1" "$2"; }
 row answer $((6*7))
 for p in PROGRAMS; do command -v "$p" >/dev/null 2>&1 && row has "$p"; done
 row processes "$(ulimit -u 2>/dev/null || ulimit -p 2>/dev/null)"; row open_files "$(ulimit -n)"
-row file_size "$(ulimit -f)"; row memory "$(ulimit -v 2>/dev/null)"; row cpu "$(ulimit -t)"
+row file_size "$(ulimit -f)"; row memory "$(ulimit -v 2>/dev/null)"; row data "$(ulimit -d 2>/dev/null)"
+row cpu "$(ulimit -t)"
 [ -z "${SSH_ORIGINAL_COMMAND+x}" ] || row forced yes
 row user "$(id -un 2>/dev/null || id -u)"; row uid "$(id -u)"
 row running "$(ps -u "$(id -u)" -o pid= 2>/dev/null | wc -l)"

@@ -86,7 +86,7 @@ def _raise(user: str) -> Fix:
 
 def limits(case: Case, user: str) -> None:
     """Limits that leave little room; a deployment has a dozen processes at its busiest."""
-    keys = ("processes", "open_files", "file_size", "memory", "cpu", "running", "pids")
+    keys = ("processes", "open_files", "file_size", "memory", "data", "cpu", "running", "pids")
     numbers = {key: int(value) for key in keys if (value := case.said.get(key, "")).isdigit()}
     room = min(
         [numbers[k] - numbers.get("running", 0) for k in ("processes", "pids") if k in numbers],
@@ -97,7 +97,7 @@ def limits(case: Case, user: str) -> None:
     few += [f"{numbers['open_files']} open files"] if numbers.get("open_files", FEW_FILES) < FEW_FILES else []
     blocks = numbers.get("file_size", SMALL_BLOCKS)
     few += [f"{numbers['cpu']} s of CPU"] if numbers.get("cpu", LITTLE_CPU) < LITTLE_CPU else []
-    memory = numbers.get("memory", SMALL_MEMORY)
+    memory = min(numbers.get("memory", SMALL_MEMORY), numbers.get("data", SMALL_MEMORY))
     risky = not few and blocks >= FEW_BLOCKS
     few += [f"files of {blocks * 512:,} bytes"] if blocks < SMALL_BLOCKS else []
     if memory < SMALL_MEMORY:
@@ -109,7 +109,7 @@ def limits(case: Case, user: str) -> None:
         "warn" if risky else "fail",
         "limits", f"Deployments break off: the account may have only {' and '.join(few)}.",
         "; ".join(f"{k}: {v}" for k, v in numbers.items())
-        + " (ulimit -u, -n, -f in blocks, -v in KiB, pids.max)",
+        + " (ulimit -u, -n, -f in blocks, -v and -d in KiB, pids.max)",
         "Have the limits raised: nproc, nofile and fsize in /etc/security/limits.conf, TasksMax for a "
         "service or slice; or take the `ulimit` out of a start-up file.",
         _raise(user), **numbers,

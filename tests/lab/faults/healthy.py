@@ -57,7 +57,7 @@ def routed() -> Iterator[ExaminedHost]:
         yield ExaminedHost(server, deploy_to=server.new_dir(), namespace=server.client)
 
 
-# What is true of hosts that deployments work on nevertheless.
+# What is true of hosts that deployments work on nevertheless; `internal-sftp` is no program for a shell.
 TRUE = {
     "start-up file: noise": ("shell-noise",), "start-up file: two lines": ("shell-noise",),
     "start-up file: trap": ("shell-noise",), "start-up file: PATH=/opt": ("shell-startup",),
@@ -65,7 +65,8 @@ TRUE = {
     "start-up file: umask 027": ("umask",), "start-up file: HOME elsewhere": ("home-missing",),
     "start-up file: read": ("shell-startup",), "start-up file: sleep 1": ("shell-startup",),
     "sshd: MaxSessions 1": ("max-sessions",), "sshd: MaxSessions 2": ("max-sessions",),
-    "sshd: MaxSessions 3": ("max-sessions",), "no SFTP": ("sftp-missing",),
+    "sshd: MaxSessions 3": ("max-sessions",),
+    "sshd: ForceCommand that runs ours": ("sftp-broken",), "no SFTP": ("sftp-missing",),
 }  # fmt: skip
 
 

@@ -157,8 +157,10 @@ def a_program_that_runs_in_an_older_release() -> Iterator[ExaminedHost]:
         place.deploy()
         older = (Path(place.settings["deploy_to"]) / "current").resolve()
         place.deploy()
-        uid = pwd.getpwnam(server.user).pw_uid
-        running = subprocess.Popen(["sleep", "300"], cwd=older, user=uid)
+        who = pwd.getpwnam(server.user)
+        running = subprocess.Popen(
+            ["sleep", "300"], cwd=older, user=who.pw_uid, group=who.pw_gid, extra_groups=[]
+        )
         try:
             yield place
         finally:

@@ -65,7 +65,7 @@ def sftp_that_resolves_no_paths() -> Iterator[ExaminedHost]:
 
 @fault("sftp-slow")
 def sftp_with_a_limited_rate() -> Iterator[ExaminedHost]:
-    relay = Path(__file__).with_name("slow_sftp.py").read_text()
+    relay = Path(__file__).parents[1].joinpath("slow_sftp.py").read_text()
     with wrapper(relay) as program:
         yield from sshd(sftp=str(program))
 

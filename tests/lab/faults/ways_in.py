@@ -89,7 +89,7 @@ def a_host_that_the_jump_host_can_not_find() -> Iterator[ExaminedHost]:
         yield place
 
 
-@fault("slow-login", slow=True)
+@fault("slow-login", mends=False, slow=True)  # it can be given time, and stays slow
 def a_login_that_takes_eight_seconds() -> Iterator[ExaminedHost]:
     folder = Path(tempfile.mkdtemp(prefix="switchover-keys-", dir="/var/lib"))
     folder.chmod(0o755)

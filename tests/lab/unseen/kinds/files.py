@@ -229,7 +229,7 @@ def a_mount_in_a_folder(draw: Random, recipe: Recipe) -> Claim:
             filesystems.mounted(path, "-t", "tmpfs", "-o", f"mode=777,{options}", "tmpfs")
         )
         if what == "full":
-            filesystems.fill(path)
+            filesystems.fill_up(path)
         if what == "read-only":
             network.run("mount", "-o", "remount,ro", str(path))
 
@@ -283,7 +283,7 @@ def a_file_system_of_its_own(draw: Random, recipe: Recipe) -> Claim:
         site.mkdir()
         host.server.give(site)
         if what == "full":
-            filesystems.fill(folder)
+            filesystems.fill_up(folder)
         if what == "read-only":
             network.run("mount", "-o", "remount,ro", str(folder))
         host.place.settings["deploy_to"] = str(site)
