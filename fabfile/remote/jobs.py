@@ -111,7 +111,7 @@ class Jobs:
         """
         place = self.place(name, script)
         starting = _starting(place, self.guard, FOR_EVER, self.guard + script, "account" if for_hooks else "")
-        self.shell.run(f"{starting}exit 0", what=what, secret=False)
+        self.shell.run(f"{starting}exit 0", what=what, secret=for_hooks)
 
     def settle(self) -> None:
         """Wait for jobs of an interrupted command that still run; forget those that did not end well."""
@@ -178,7 +178,7 @@ def run(
         # The follower prints only what is new, so each attempt is a command of its own.
         both = f"{start}\n{_following(folder, log.size, mark)}"
         return shell.run(both, what=what, sink=log.feed, most=None, timeout=limit + 60, check=False,
-                         repeat=False, secret=False)  # fmt: skip
+                         repeat=False, secret=own_environment)  # fmt: skip
 
     result = shell.connection.persist(attach)
     log.end()

@@ -46,7 +46,8 @@ def look(path, what):
         return
     for word, name in names.items():
         if word.encode() in text:
-            seen.add(f"{name} in {what}")
+            at = text.index(word.encode())
+            seen.add(f"{name} in {what}: {text[max(0, at - 60):at + 40]!r}")
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     looks += 1

@@ -166,3 +166,19 @@ def test_a_jobs_name_tells_nothing_of_its_script(tmp_path: Path) -> None:
     assert one.place("hook", "secret") != other.place("hook", "secret")
     other.key = one.key
     assert one.place("hook", "secret") == other.place("hook", "secret") != one.place("hook", "other")
+
+
+@pytest.mark.promise("other-accounts")
+def test_what_runs_hooks_travels_in_no_argument_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret: list[object] = []
+    mine = Jobs(local_host().shell, str(tmp_path / "job"), print)
+    whole = type(mine.shell).run
+
+    def noted(shell: LocalShell, script: str, **how: object) -> object:
+        secret.append(how.get("secret"))
+        return whole(shell, script, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(mine.shell), "run", noted)
+    mine.run("hook", ":", "A hook", own_environment=True)
+    mine.start("timer", ":", "A timer", for_hooks=True)
+    assert secret == [True, True]
