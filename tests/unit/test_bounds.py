@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 LIMIT = 256 << 10  # KiB
 
 START = """
-import gzip, io, sys, zlib
+import itertools, zlib
 from fabfile.site import manifest, state
 from fabfile.site.manifest import TEXT_LIMIT
 from fabfile.remote.shell import Result
@@ -26,8 +26,8 @@ class Host:
     def note(self, level, text): self.notes.append(text)
 
 def bomb(pieces):
-    packer, parts = zlib.compressobj(9, wbits=31), []
-    for piece in pieces: parts.append(packer.compress(piece))
+    packer, parts, pieces = zlib.compressobj(1, wbits=31), [], iter(pieces)
+    while block := b"".join(itertools.islice(pieces, 64)): parts.append(packer.compress(block))
     return b"".join(parts) + packer.flush()
 
 def row(n): return b"dir\\t0\\t0\\t0\\t\\t%x\\n" % n
@@ -40,8 +40,8 @@ peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM
 print(peak, known.manifest is not None, len(Host.notes))
 """
 BOMBS = {
-    "half a gigabyte": "said = bomb(bytes(1 << 20) for _ in range(512))",
-    "a line of 100 MB": "said = bomb([HEAD + b'1\\n', *(b'x' * (1 << 20) for _ in range(100))])",
+    "half a gigabyte": "said = bomb(bytes(1 << 16) for _ in range(8192))",
+    "a line of 100 MB": "said = bomb([HEAD + b'1\\n', *(b'x' * (1 << 16) for _ in range(1600))])",
     "short lines": "said = bomb(row(n) if n else HEAD + b'1100000\\n' for n in range(1100001))",
     "a count that is not true": "said = bomb(row(n) if n else HEAD + b'100000\\n' for n in range(800000))",
     "paths in doubt": "said = bomb(b'%x\\n' % n if n else HEAD + b'0\\n' for n in range(1500000, -1, -1))",
