@@ -56,6 +56,9 @@ class Screen:
 
     def output(self, before: str, line: str) -> None:
         """A line that a hook printed, in its own colours."""
+        if not self.is_terminal and "\x1b" not in line:  # some print a great many, and Rich takes its time
+            self.out.write(f"{clean(before)}{clean(line)}\n")
+            return
         from rich.text import Text
 
         said, begin = Text.from_ansi(clean(line, colours=True)), Text(clean(before), "dim")
