@@ -185,3 +185,17 @@ def test_without_hooks_it_says_when_it_acted(timer: Timer) -> None:
     timer.run()
     assert timer.said == WentBack(timer.said.time, NEW, "none", 0)
     assert stat.S_IMODE(Path(went_back.file(timer.layout)).stat().st_mode) == 0o600
+
+
+def test_what_it_writes_down_goes_through_no_link(timer: Timer, tmp_path: Path) -> None:
+    """A link to a folder, where mv would put it in; and one in the place of the fresh file."""
+    folder, canary = tmp_path / "folder", tmp_path / "canary"
+    folder.mkdir()
+    canary.write_text("theirs")
+    report = Path(went_back.file(timer.layout))
+    report.symlink_to(folder)
+    report.with_name(f"{report.name}.new").symlink_to(canary)
+    timer.arm(OLD)
+    timer.run()
+    assert timer.said.hooks == "none" and not report.is_symlink()
+    assert not list(folder.iterdir()) and canary.read_text() == "theirs"

@@ -184,7 +184,7 @@ def test_an_answer_that_is_not_understood_is_no_lock(layout: Layout, said: str) 
     assert one.number is None
 
 
-@pytest.mark.parametrize("damage", ["", "odd words", "a link"])
+@pytest.mark.parametrize("damage", ["", "odd words", "a link", "a link to a folder"])
 def test_the_hosts_own_secret_stays_and_is_mended(layout: Layout, tmp_path: Path, damage: str) -> None:
     canary = tmp_path / "canary"
     canary.write_text("theirs")
@@ -192,7 +192,12 @@ def test_the_hosts_own_secret_stays_and_is_mended(layout: Layout, tmp_path: Path
     key = Path(layout.own, "key")
     first = key.read_text()
     assert re.fullmatch("[0-9a-f]{32}", first) and stat.S_IMODE(key.stat().st_mode) == 0o600
-    if damage == "a link":
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if damage == "a link to a folder":
+        key.unlink()
+        key.symlink_to(folder)
+    elif damage == "a link":
         key.unlink()
         for path in (key, key.with_name("key.new")):
             path.symlink_to(canary)
@@ -202,4 +207,4 @@ def test_the_hosts_own_secret_stays_and_is_mended(layout: Layout, tmp_path: Path
     taken(layout)
     assert (key.read_text() == first) == (not damage)
     assert re.fullmatch("[0-9a-f]{32}", key.read_text()) and not key.is_symlink()
-    assert canary.read_text() == "theirs"
+    assert canary.read_text() == "theirs" and not list(folder.iterdir())

@@ -9,6 +9,7 @@
 # Exit: 0, also where it did not have to act; 1 where the link could not be put back
 : "${decision?}" "${owner?}" "${within?}" "${current?}" "${fresh?}" "${new?}" "${old?}" "${report?}"
 : "${hooks?}" "${limit?}"
+. ../../remote/scripts/write_file.sh
 while :; do
   sleep 1
   [ ! -d "$decision" ] || exit 0
@@ -20,7 +21,7 @@ mkdir "$decision" 2>/dev/null || exit 0
 umask 077
 when=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 report() {
-  printf '%s\t%s\t%s\t%s\n' "$when" "${new##*/}" "$1" "$2" > "$report.new" && mv -f "$report.new" "$report"
+  write_file "$report" "$(printf '%s\t%s\t%s\t%s' "$when" "${new##*/}" "$1" "$2")"
 }
 if [ -n "$old" ]; then
   rm -f "$fresh"; ln -s "$old" "$fresh" && mv -fT "$fresh" "$current" || exit 1

@@ -70,8 +70,8 @@ for d in *; do if number "$d" && [ "$d" -lt "$mine" ]; then rm -rf "./$d"; fi; d
 # What nobody else can know: it keys the names of jobs.
 case $(head -c 64 "$own/key" 2>/dev/null) in
   ''|*[!0-9a-f]*)
-    rm -f "$own/key.new"
+    rm -rf "${own:?}/key.new"  # never a word of a command, which others might see
     head -c 4096 /dev/urandom 2>/dev/null | tr -dc 0-9a-f | head -c 32 > "$own/key.new"
-    mv -f "$own/key.new" "$own/key" ;;
+    replace_file "$own/key.new" "$own/key" ;;
 esac
 taken "$mine" "$from"
