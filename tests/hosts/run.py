@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.hosts.matrix import Row, round_on, rows
+from tests.support.host_matrix import Row, round_on, rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "where-it-works.md"
 BEGIN, END = "<!-- written by inv hosts: begin -->", "<!-- end -->"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts.matrix import Row, round_on, rows, sample
+from tests.support.host_matrix import Row, round_on, rows, sample
 from tests.support.skipping import unavailable
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("clean_environment", "sshd_installed")]

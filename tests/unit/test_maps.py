@@ -58,3 +58,14 @@ def test_the_tree_of_the_guide_is_the_tree() -> None:
     assert packages <= set(re.findall(r"^  (\w+)/", tree, re.M))
     folders = {path.name for path in (REPOSITORY / "tests").iterdir() if path.is_dir()} - {"__pycache__"}
     assert folders == set(re.findall(r"^\| `(\w+)/` \|", guide, re.M))
+
+
+def test_what_tests_share_stands_in_one_folder() -> None:
+    """No folder of tests imports from another one."""
+    wrong = []
+    for path in REPOSITORY.glob("tests/*/**/*.py"):
+        folder = path.relative_to(REPOSITORY / "tests").parts[0]
+        for found in re.findall(r"^\s*from tests(?:\.(\w+))?[\w.]* import", path.read_text(), re.M):
+            if found not in (folder, "support"):
+                wrong.append(f"{path.relative_to(REPOSITORY)} imports tests.{found}")
+    assert not wrong, "\n".join(wrong)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.hosts import matrix
 from tests.lab import sshd10
 from tests.lab.faults.declared import CONTROLS, SFTP_SERVER, Control, control, sshd
 from tests.lab.sshd10 import Sshd10
+from tests.support import host_matrix as matrix
 from tests.support import network, servers
 from tests.support.examined import ExaminedHost
 from tests.support.sshd import Sshd

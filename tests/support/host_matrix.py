@@ -20,9 +20,9 @@ from fabfile import fleet
 from fabfile.events import Note
 from fabfile.remote.host import NEEDED
 from fabfile.settings import load
-from tests.hosts.bare import BareHost, all_but, boxed
 from tests.support import servers
 from tests.support.accounts import account
+from tests.support.bare_host import BareHost, all_but, boxed
 from tests.support.examined import ExaminedHost
 from tests.support.sshd import Sshd
 from tests.support.trees import assert_same, write
