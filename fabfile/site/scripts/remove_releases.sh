@@ -6,9 +6,10 @@
 : "${releases?}" "${records?}"
 alone() {
   # Directories only: a hardlinked file is one with its copies in the releases that stay.
-  rm -rf "${releases:?}/$1" 2>/dev/null ||
-    { find "$releases/$1" -type d -exec chmod u+rwx {} ';' 2>/dev/null; rm -rf "${releases:?}/$1"; } 2>&1
-  [ $? = 0 ] && rm -rf "${records:?}/$1"
+  {
+    rm -rf "${releases:?}/$1" 2>/dev/null ||
+      { find "$releases/$1" -type d -exec chmod u+rwx {} ';' 2>/dev/null; rm -rf "${releases:?}/$1"; } 2>&1
+  } && rm -rf "${records:?}/$1"
 }
 # Most often nothing is in the way of any: then two processes do for all.
 if (cd "$releases" && rm -rf "$@" && cd "$records" && rm -rf "$@") 2>/dev/null; then
