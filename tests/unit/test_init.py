@@ -245,7 +245,7 @@ def test_services_of_php(tmp_path: Path) -> None:
     assert first == HostEntry("web1", "deploy", 2222, tmp_path / "a key") and second.host == "web2"
 
 
-def test_the_script_looks_around(tmp_path: Path, shell: str) -> None:
+def test_the_script_looks_around(tmp_path: Path, each_shell: str) -> None:
     """In each shell; nothing is written."""
     home = tmp_path / "ho me"
     for name in ("live/releases/1", "empty", "folder", "other", "odd\nname/releases", "public/public"):
@@ -259,7 +259,7 @@ def test_the_script_looks_around(tmp_path: Path, shell: str) -> None:
     script = Scripts("fabfile.init")("look_around", most=50)
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run(
-        [*local.SHELLS[shell].split(), "-c", script], capture_output=True, text=True, timeout=30,
+        [*local.SHELLS[each_shell].split(), "-c", script], capture_output=True, text=True, timeout=30,
         env={"HOME": str(home), "PATH": "/usr/bin:/bin", "LC_ALL": "C"}, stdin=subprocess.DEVNULL, check=True,
     )  # fmt: skip
     found = host.parse("web1", done.stdout)
