@@ -122,7 +122,8 @@ class Attack:
     def _served(self) -> tuple[str, Tree]:
         link = self.site.deploy_to / "current"
         says = os.readlink(link) if link.is_symlink() else ""  # noqa: PTH115
-        return says, {} if self.scene.swaps else _tree(link)
+        inside = link.resolve().is_relative_to(self.folder)  # and not all of this machine
+        return says, tree(link.resolve()) if inside and link.is_dir() and not self.scene.swaps else {}
 
     # -- what is right -------------------------------------------------------------------------------------
 
@@ -171,10 +172,6 @@ class Attack:
         """Whether a note names it: a hand edit that carries over, or a link in the place of a directory."""
         name = os.fsdecode(path)
         return repr(name) in self.notes or f"{name} -> " in self.notes
-
-
-def _tree(root: Path) -> Tree:
-    return tree(root.resolve()) if root.is_dir() else {}
 
 
 def _near(path: bytes, others: Iterable[bytes]) -> bool:
