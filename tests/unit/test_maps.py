@@ -45,6 +45,11 @@ def names(path: Path) -> set[str]:
     return found
 
 
+def test_every_document_is_listed() -> None:
+    listed = {path for path, _ in LINK.findall((REPOSITORY / "docs/README.md").read_text())}
+    assert {path.name for path in REPOSITORY.glob("docs/*.md")} - {"README.md"} <= listed
+
+
 def test_every_package_says_what_it_is_for() -> None:
     for path in REPOSITORY.glob("fabfile/**/__init__.py"):
         said = ast.get_docstring(ast.parse(path.read_text()))
