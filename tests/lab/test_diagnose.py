@@ -29,7 +29,6 @@ HEALTHY = (
     "login shell fish",
     "start-up file: set -x",
     "start-up file: umask 077",
-    "BusyBox's programs only",
 )
 NEEDS = {"Dropbear": "dropbear", "OpenSSH behind HAProxy": "haproxy", "OpenSSH through a NAT": "nft"}
 
