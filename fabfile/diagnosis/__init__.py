@@ -249,6 +249,8 @@ def _run(e: Examination, probe: Probe) -> str:
                 return "what was found keeps the rest from being seen"
             return ""
         except (Unanswered, SwitchoverError, NotSftp, *LINK_ERRORS) as error:
+            if time.monotonic() >= e.until:  # it was given less than it needs: that says nothing of the host
+                raise OutOfTime from error
             why = _words(error)
             e.close_sftp()
             if e.connection.transport is None:
