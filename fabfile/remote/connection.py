@@ -194,23 +194,7 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         `operation` must be safe to run twice. Raises ConnectionLost when the window is used up,
         LinkLost where repeating was not allowed.
         """
-        for turn in range(self.rules.reconnect.attempts + 1):
-            self.stop_if_interrupted()
-            try:
-                if not self.alive:
-                    self.reach() if self.transport is None else self.reopen(self.why_dead())
-                return operation()
-            except LinkLost as lost:
-                if not repeat:
-                    raise
-                cause = lost.why or lost.what
-                if turn == self.rules.reconnect.attempts:
-                    break
-                if not self.alive:
-                    self.reopen(cause)
-                else:  # only a channel was closed, or the transport has not noticed its own end yet
-                    self.pause(min(0.1 * 2**turn, 5))
-        raise _kept_dying(self.original_host, turn + 1, cause)
+        return _persist(self, operation, repeat)
 
     def reach(self) -> None:
         """Connect for the first time: see Attempts.first."""
@@ -252,6 +236,29 @@ def _open_through(transport: Any, host: str, port: int, timeout: float) -> Any:
         if time.monotonic() >= until:  # paramiko has only words for it
             raise TimeoutError from error
         raise
+
+
+def _persist(connection: Connection, operation: Callable[[], T], repeat: bool) -> T:
+    for attempt in range(connection.rules.reconnect.attempts + 1):
+        connection.stop_if_interrupted()
+        try:
+            if not connection.alive:
+                if connection.transport is None:
+                    connection.reach()
+                else:
+                    connection.reopen(connection.why_dead())
+            return operation()
+        except LinkLost as lost:
+            if not repeat:
+                raise
+            cause = lost.why or lost.what
+            if attempt == connection.rules.reconnect.attempts:
+                break
+            if not connection.alive:
+                connection.reopen(cause)
+            else:  # only a channel was closed, or the transport has not noticed its own end yet
+                connection.pause(min(0.1 * 2**attempt, 5))
+    raise _kept_dying(connection.original_host, attempt + 1, cause)
 
 
 def _kept_dying(host: str, times: int, cause: str) -> ConnectionLost:
