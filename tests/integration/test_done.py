@@ -164,7 +164,7 @@ def test_a_host_that_can_not_ask_for_its_health_is_refused_before_the_switch(pro
 SPY = '#!/bin/sh\nprintf \'%s\\n\' "$@" >> {seen}\nexec /usr/bin/{name} "$@"\n'
 
 
-@pytest.mark.promise("arguments")
+@pytest.mark.promise("other-accounts")
 @pytest.mark.parametrize("name", ["curl", "wget"])
 def test_the_address_of_the_health_check_is_in_no_argument_list(project: Project, name: str) -> None:
     """It may hold a password or a token; every account of a host sees the arguments of all programs."""
