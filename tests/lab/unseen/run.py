@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.lab.unseen.trial import PROMISED, Result, draw, explained, tried
+from tests.lab.unseen.trial import PROMISED, STARTS_WITHIN, Result, draw, explained, tried
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- written by inv lab --unseen: begin -->", "<!-- unseen: end -->"
@@ -33,7 +33,8 @@ def summary(seed: int, results: Sequence[Result]) -> str:
     pairs = [r for r in made if len(r.drawn.kinds) > 1]
     lines = [
         f"{datetime.now(UTC):%Y-%m-%d}, seed {seed}: {len(made)} faults, {len(pairs)} of them two at once. "
-        f"Over {PROMISED:g} s: {sum(r.late for r in made)} (the slowest {slowest:.0f} s). Told as failing, "
+        f"Over {PROMISED:g} s, and {STARTS_WITHIN:g} s to start: {sum(r.late for r in made)} (the slowest "
+        f"{slowest:.0f} s). Told as failing, "
         f"though a deployment worked: {sum(r.alarm for r in made)}. "
         f"Could not be made here: {len(results) - len(made)}.",
         "", f"| | faults | {' | '.join(COLUMNS.values())} |", f"|---|---|{'---|' * len(COLUMNS)}",
