@@ -22,6 +22,7 @@ whose() { stat -c '%U:%G, mode %a' "$1" 2>/dev/null || ls -ld "$1" 2>/dev/null |
 flags() { lsattr -d "$1" 2>/dev/null | cut -d ' ' -f 1; }
 free() { df "$1" "$2" 2>/dev/null | tail -n 1 | awk '{ print $4 }'; }
 fill() { head -c FOLDER_BYTES /dev/zero > "$1" && [ "$(wc -c < "$1")" -eq FOLDER_BYTES ]; }
+dozen() { for n in a b c d e f g h i j k l; do : > "$1/$n" || return 1; done; }
 each() {
   step=$1; shift; why=$( "$@" 2>&1 ) && return 0
   left="$(free -Pk "$d")	$(free -Pi "$d")"
@@ -46,7 +47,7 @@ for d in FOLDERS; do
   case $(flags "$d") in *[ia]*) row locked "$d	$(flags "$d")" ;; esac
   f=$d/NAME-x
   rm -rf "$f" 2>/dev/null  # of a turn before, which was cut
-  each mkdir mkdir "$f" && each write fill "$f/1" && each chmod chmod 640 "$f/1" &&
+  each mkdir mkdir "$f" && each write fill "$f/1" && each write dozen "$f" && each chmod chmod 640 "$f/1" &&
     each rename mv -f "$f/1" "$f/2" && each remove rm -r "$f"
   rm -rf "$f" 2>/dev/null
   row done "$d"
