@@ -40,14 +40,20 @@ class Phase(Generic[W, T]):
     stop_others: bool = True
 
 
+SWITCH = Phase[Release, None](
+    "switch",
+    lambda work: work.switch(),
+    undo=(
+        lambda work: work.switch_back(),
+        lambda work: work.serve_again(),
+    ),
+)
 GOING_LIVE: tuple[Phase[Release, None], ...] = (
     Phase("prepare", lambda work: work.prepare(), undo=(lambda work: work.abandon(),)),
-    Phase("switch", lambda work: work.switch(), undo=(
-        lambda work: work.switch_back(), lambda work: work.serve_again(),
-    )),
+    SWITCH,
     Phase("prove", lambda work: work.prove(), stop_others=False),
     Phase("confirm", lambda work: work.confirm(), stop_others=False),
-)  # fmt: skip
+)
 
 
 def release(fleet: Fleet, command: Command[Release], on_phase: OnPhase | None = None) -> Outcome:
@@ -62,6 +68,8 @@ def release(fleet: Fleet, command: Command[Release], on_phase: OnPhase | None = 
         for phase in GOING_LIVE:
             run.phase(phase, works)
     except PhaseFailed:
+        # A host on which the deployment that is resumed had switched goes back with the others.
+        run.count_as_begun(SWITCH, [work for work in works if work.live.switched])
         return _put_back(run, works)
     fleet.decide()
     for work in fleet.each(lambda work: work.finish(), works, stop_others=False).failed:
@@ -121,6 +129,11 @@ class Run:
         if done.failed:
             raise PhaseFailed
         return done.results
+
+    def count_as_begun(self, phase: Phase[W, T], works: Sequence[W]) -> None:
+        """Have a phase undone on these hosts though this command has not come to it."""
+        if all(begun is not phase for begun, _ in self.begun):
+            self.begun.append((phase, works))
 
     def together(self, decide: Callable[[], T]) -> T:
         """A decision about all hosts; when it fails, all have failed with it: raises PhaseFailed."""

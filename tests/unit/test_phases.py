@@ -133,6 +133,16 @@ def test_a_host_that_can_not_be_switched_back_is_left_as_it_is() -> None:
     assert not {("abandon", "web2"), ("unlock", "web2")} & set(log)
 
 
+def test_what_a_resumed_deployment_had_switched_is_put_back_too() -> None:
+    """One host had switched before the client died; now another one can't be prepared."""
+    fleet, hosts, log = hosts_of((), ("prepare",))
+    hosts[0].live.switched = True
+    outcome = phases.release(fleet, Command(hosts))  # type: ignore[arg-type]
+    assert outcome.exit_code == 3
+    undone = ["switch_back web1", "serve_again web1", "abandon web1 web2", "unlock web1 web2"]
+    assert order(log) == ["prepare web1 web2", *undone]
+
+
 def test_a_switch_that_was_cut_in_its_middle_was_one() -> None:
     """The link had moved, though nobody had seen it to the end: it was put back, and that is said."""
     outcome, _, _ = released(("switch",))
