@@ -49,11 +49,15 @@ def differ(
     if unsure:
         hint.append("Run the after_switch hooks by hand, in what is live:")
         hint += [f"{_login(work)}  # {work.session.layout.current}" for work in unsure]
-    return SwitchoverError(
+        steps += map(_login, unsure)
+    error = SwitchoverError(
         "The hosts differ now, and this needs a person.",
         "\n".join([*lines, f"first error: {_sentence(first)}"]),
         "\n".join(hint),
+        commands=steps,
     )
+    error.step = first.step if first else ""
+    return error
 
 
 def _error_again(work: Release) -> SwitchoverError | None:

@@ -26,14 +26,16 @@
     ├── NoSuchRelease                  nothing to roll back to
     └── Stopped                        another host failed, so this one did not go on
 
-Each says what happened, why (the evidence seen) and what to try.
+Each says what happened, why (the evidence seen) and what to try: sentences, for people. What code and the
+JSON documents go by are fields.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-# Why a command on the host failed, where that has a known cure: CommandFailed.reason.
+# Why a command on the host failed, where that has a known cure: SwitchoverError.reason.
 NO_SPACE, QUOTA, READ_ONLY = "no-space", "quota", "read-only"
 DENIED, NOT_PERMITTED = "denied", "not-permitted"
 
@@ -68,23 +70,52 @@ class SwitchoverError(Exception):
     what: one sentence, what happened.
     why:  the evidence seen, as text; may have several lines.
     hint: what to try next ("try" in reports).
+    step: the step in which it happened; "" where it was in none, or none is known.
+    reason: why, as one of the words that docs/json.md lists; "" where it is none of them.
+    status: the exit status of the command that failed; None where none did, or its end was not seen.
+    output: the last lines that the command printed, else "".
     task: a task of ours that helps, with its flags: ("unlock", "--force"); () where none does.
-    line: how that task is to be typed for these hosts, once the hint ends with it; else "".
+    commands: what to type on this machine, in turn, complete; the hint has these lines too.
     """
 
     exit_code = 1
+    reason = ""
 
-    def __init__(self, what: str, why: str = "", hint: str = "", *, task: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "",
+        *,
+        reason: str = "",
+        status: int | None = None,
+        output: str = "",
+        task: tuple[str, ...] = (),
+        commands: Sequence[str] = (),
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.why = why
         self.hint = hint
+        self.step = ""
+        self.reason = reason or self.reason
+        self.status = status
+        self.output = output
         self.task = task
-        self.line = ""
+        self.commands = list(commands)
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """The `error` object of the JSON documents (docs/json.md)."""
-        return {"what": self.what, "why": self.why, "try": self.hint}
+        return {
+            "what": self.what,
+            "why": self.why,
+            "try": self.hint,
+            "step": self.step or None,
+            "reason": self.reason or None,
+            "status": self.status,
+            "output": self.output or None,
+            "commands": self.commands,
+        }
 
 
 class ConfigError(SwitchoverError):
@@ -118,8 +149,10 @@ class ConnectionFailed(SwitchoverError):
         stage: str = "",
         cause: str = "",
         answered: bool = True,
+        reason: str = "",
+        commands: Sequence[str] = (),
     ) -> None:
-        super().__init__(what, why, hint)
+        super().__init__(what, why, hint, reason=reason or cause.replace(" ", "-"), commands=commands)
         self.stage = stage
         self.cause = cause
         self.answered = answered
@@ -128,7 +161,7 @@ class ConnectionFailed(SwitchoverError):
 class HostKeyRefused(ConnectionFailed):
     """The host key is not taken. Never retried.
 
-    reason: unknown, changed, revoked or unreadable (a file). shown, known: fingerprints. file: where the key
+    problem: unknown, changed, revoked or unreadable (a file). shown, known: fingerprints. file: where the key
     is known.
     """
 
@@ -138,13 +171,17 @@ class HostKeyRefused(ConnectionFailed):
         why: str = "",
         hint: str = "",
         *,
-        reason: str = "",
+        problem: str = "",
         shown: str = "",
         known: str = "",
         file: str = "",
+        commands: Sequence[str] = (),
     ) -> None:
-        super().__init__(what, why, hint, stage="key exchange", cause="host key")
-        self.reason = reason
+        reason = f"host-key-{problem}" if problem else ""
+        super().__init__(
+            what, why, hint, stage="key exchange", cause="host key", reason=reason, commands=commands
+        )
+        self.problem = problem
         self.shown = shown
         self.known = known
         self.file = file
@@ -154,7 +191,7 @@ class AuthenticationFailed(ConnectionFailed):
     """The host refused every way to log in that was offered. Never retried.
 
     methods: those that the server takes, as far as it has said. offered: what was tried. partial: it took
-    something of that, and wants more.
+    something of that, and wants more. farewell: the words with which it ended the connection, if it did.
     """
 
     def __init__(
@@ -166,9 +203,12 @@ class AuthenticationFailed(ConnectionFailed):
         methods: tuple[str, ...] = (),
         offered: tuple[str, ...] = (),
         partial: bool = False,
+        farewell: str = "",
+        reason: str = "",
     ) -> None:
-        super().__init__(what, why, hint, stage="login", cause="login refused")
+        super().__init__(what, why, hint, stage="login", cause="login refused", reason=reason)
         self.partial = partial
+        self.farewell = farewell
         self.methods = methods
         self.offered = offered
 
@@ -180,7 +220,7 @@ class KeyFileUnusable(AuthenticationFailed):
     """
 
     def __init__(self, what: str, why: str, hint: str, *, path: str, problem: str, **fields: Any) -> None:
-        super().__init__(what, why, hint, **fields)
+        super().__init__(what, why, hint, reason=f"key-file-{problem}", **fields)
         self.path = path
         self.problem = problem
 
@@ -196,29 +236,20 @@ class LinkLost(SwitchoverError):
 class ConnectionLost(SwitchoverError):
     """The connection died and could not be had again within the reconnect window."""
 
+    reason = "lost-connection"
+
 
 class CommandFailed(SwitchoverError):
     """A command on the host ended with another exit status than 0.
 
-    script: which one, where several travel together (Script.id), else "".
-    status: how it ended; None where that isn't known.
-    reason:  why, where it printed one that has a known cure (see classify), else "".
+    script: which one, where several travel together (Script.id), else "". reason: see classify.
     """
 
     def __init__(
-        self,
-        what: str,
-        why: str = "",
-        hint: str = "",
-        *,
-        script: str = "",
-        status: int | None = None,
-        reason: str = "",
+        self, what: str, why: str = "", hint: str = "", *, script: str = "", reason: str = "", **fields: Any
     ) -> None:
-        super().__init__(what, why, hint or _CURES.get(reason, ""))
+        super().__init__(what, why, hint or _CURES.get(reason, ""), reason=reason, **fields)
         self.script = script
-        self.status = status
-        self.reason = reason
 
 
 class AnswerNotUnderstood(SwitchoverError):
@@ -228,9 +259,13 @@ class AnswerNotUnderstood(SwitchoverError):
 class CommandTimedOut(SwitchoverError):
     """A command on the host did not end within its time."""
 
+    reason = "timed-out"
+
 
 class JobLost(SwitchoverError):
     """A detached command on the host was killed from outside before it ended."""
+
+    reason = "killed"
 
 
 class FilesError(SwitchoverError):
@@ -245,10 +280,13 @@ class Locked(SwitchoverError):
     """Another deployment holds the lock."""
 
     exit_code = 5
+    reason = "locked"
 
 
 class LockLost(SwitchoverError):
     """Our lock was broken by somebody while we worked."""
+
+    reason = "lost-lock"
 
 
 class VerificationFailed(SwitchoverError):
@@ -258,8 +296,8 @@ class VerificationFailed(SwitchoverError):
 class HookFailed(SwitchoverError):
     """A hook on the host failed. number: which of several, counted from 1."""
 
-    def __init__(self, what: str, why: str = "", hint: str = "", *, number: int = 1) -> None:
-        super().__init__(what, why, hint)
+    def __init__(self, what: str, why: str = "", hint: str = "", *, number: int = 1, **fields: Any) -> None:
+        super().__init__(what, why, hint, **fields)
         self.number = number
 
 
@@ -281,3 +319,5 @@ class NoSuchRelease(SwitchoverError):
 
 class Stopped(SwitchoverError):
     """Another host of the same deployment failed, so this one did not go on."""
+
+    reason = "stopped"

@@ -285,6 +285,7 @@ def _build_locally(settings: Settings, listener: Listener) -> None:
             lambda line: listener(Output(HERE, "local_build", line)),
         )
     except SwitchoverError as error:
+        error.step = "local_build"
         listener(StepFailed(HERE, "local_build", time.monotonic() - started, error.what))
         raise
     listener(StepFinished(HERE, "local_build", time.monotonic() - started))

@@ -210,6 +210,6 @@ def _complete_hints(accesses: Sequence[HostAccess], typed: Typed) -> None:
     for group in needing.values():
         addresses = ",".join(access.host.connection.address for access in group)
         for error in {id(e): e for access in group if (e := access.steps.result.error)}.values():
-            if not error.line:
-                error.line = typed.line(addresses, group[0].host.identity, *error.task)
-                error.hint = f"{error.hint}\n{error.line}".lstrip()
+            line = typed.line(addresses, group[0].host.identity, *error.task)
+            error.commands.append(line)
+            error.hint = f"{error.hint}\n{line}".lstrip()

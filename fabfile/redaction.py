@@ -34,7 +34,7 @@ LONGEST_LINE = 2_000  # characters
 LONGEST_TEXT = 20_000
 
 # Fields of documents in which a text may have several lines.
-SEVERAL_LINES = frozenset({"why", "try", "change"})
+SEVERAL_LINES = frozenset({"why", "try", "change", "output"})
 
 
 def clean(text: object, *, lines: bool = False, colours: bool = False) -> str:

@@ -63,7 +63,9 @@ class HostResult:
     def fail(self, error: SwitchoverError) -> None:
         """It did not work. The first error is the one that is kept."""
         self.ok = False
-        self.error = self.error or error
+        if self.error is None:
+            self.error = error
+            error.step = error.step or self.failed_in
 
 
 @dataclass

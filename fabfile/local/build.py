@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import LocalHookFailed
+from ..errors import CommandTimedOut, LocalHookFailed, classify
 from .processes import running
 
 LINE = 8192  # bytes of one line; a longer one is told in pieces
@@ -45,14 +45,20 @@ def build(commands: Sequence[str], folder: Path, timeout: float, tell: Tell) -> 
                 f"The local build {name} did not end.",
                 f"no end after {timeout:g} s",
                 "Raise ssh.command_timeout.",
+                reason=CommandTimedOut.reason,
+                output="\n".join(last),
             ) from error
         except OSError as error:
             raise LocalHookFailed(f"The local build {name} can't be started.", str(error)) from error
         if status:
+            said = "\n".join(last)
             raise LocalHookFailed(
                 f"The local build {name} failed.",
-                f"exit status {status}: " + "\n".join(last),
+                f"exit status {status}: {said}",
                 "Nothing was contacted. Run it by hand in the folder of the configuration file.",
+                reason=classify(said),
+                status=status,
+                output=said,
             )
 
 

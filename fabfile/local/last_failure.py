@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import SwitchoverError
 
 # What errors know beside their sentences: how far a connection came and what ended it, a command's status.
-_FIELDS = ("stage", "cause", "status", "reason", "command", "problem")
+_FIELDS = ("stage", "cause", "status", "reason", "problem")
 
 
 def write(address: str, phase: str, error: SwitchoverError, **seen: object) -> None:

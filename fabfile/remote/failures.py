@@ -140,6 +140,7 @@ def _after_a_farewell(farewell: tuple[int, str], attempt: Attempt) -> Connection
             said,
             "Where it says too many, offer one key only: `fab -i FILE`, or IdentitiesOnly yes in ssh_config. "
             "Else ask whoever runs the host for the account's state.",
+            farewell=words,
         )
     cause = "told to go" if code in _GO_AWAY else "incompatible" if code == _KEX_FAILED else "too busy"
     return ConnectionFailed(

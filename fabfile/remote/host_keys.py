@@ -111,7 +111,7 @@ class HostKeys:
                 f"The file of known host keys {error.filename} can't be read.",
                 str(error.strerror),
                 "Make it readable, or name another file as ssh.known_hosts.",
-                reason="unreadable",
+                problem="unreadable",
             ) from error
 
     def algorithms(self) -> tuple[str, ...]:
@@ -175,7 +175,7 @@ class HostKeys:
                 f"The list of revoked keys {path} can't be used, so no host key is taken.",
                 str(error),
                 "Mend the file, or take RevokedHostKeys out of ssh_config.",
-                reason="unreadable",
+                problem="unreadable",
             ) from error
         if revoked:
             raise self._revoked(blob, str(path))
@@ -185,7 +185,7 @@ class HostKeys:
             f"The host key of {self.name} is revoked.",
             f"it shows {_named(blob)}, which {where} revokes",
             "Somebody may hold a stolen key. Ask whoever runs the host for its new one.",
-            reason="revoked", shown=fingerprint(blob),
+            problem="revoked", shown=fingerprint(blob),
         )  # fmt: skip
 
     def _changed(self, blob: bytes, known: Entry) -> HostKeyRefused:
@@ -195,7 +195,8 @@ class HostKeys:
             "Either the host was reinstalled, another host answers under its name, or somebody listens in.",
             "Ask whoever runs the host for its fingerprint (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub). "
             f"If it is the new one, forget the old one:\n{self.forget(known.file)}",
-            reason="changed", shown=fingerprint(blob), known=fingerprint(known.blob), file=str(known.file),
+            problem="changed", shown=fingerprint(blob), known=fingerprint(known.blob), file=str(known.file),
+            commands=[self.forget(known.file)],
         )  # fmt: skip
 
     def forget(self, file: Path | str) -> str:
@@ -212,7 +213,7 @@ class HostKeys:
                 f"are taken (ssh.host_keys: strict, or StrictHostKeyChecking yes).{refused}",
                 "Compare the fingerprint with the host's, then log in once with ssh to remember it, "
                 "or set ssh.host_keys: accept-new.",
-                reason="unknown", shown=fingerprint(blob),
+                problem="unknown", shown=fingerprint(blob),
             )  # fmt: skip
         kind = paramiko.Message(blob).get_binary().decode()
         where = f"written to {self.file}" if self.file else "not written down"

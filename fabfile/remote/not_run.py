@@ -22,7 +22,7 @@ def not_ours(status: int, err: bytes, out: bytes) -> CommandFailed:
         what = "The account's login shell is a restricted one (such as rbash)."
     else:
         what = "The host ran something else than the command it was given."
-    return CommandFailed(what, shown, NEEDS_A_SHELL, status=status)
+    return CommandFailed(what, shown, NEEDS_A_SHELL, status=status, output=said)
 
 
 def not_started(what: str, seconds: float, noise: bytes, *, eaten: bool) -> CommandTimedOut:

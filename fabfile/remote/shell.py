@@ -145,6 +145,7 @@ def failed(what: str, result: Result, id: str = "") -> CommandFailed:
         script=id,
         status=result.status,
         reason=classify(said),
+        output=said,
     )
 
 

@@ -74,7 +74,7 @@ def head(outcome: Outcome) -> Json:
 
 
 def _error(error: SwitchoverError | None) -> Json | None:
-    return dict(error.as_dict()) if error else None
+    return error.as_dict() if error else None
 
 
 def _host(result: HostResult) -> Json:

@@ -39,7 +39,10 @@ def run(
             )  # fmt: skip
         except (CommandFailed, CommandTimedOut, JobLost) as error:
             what = f"The {called or name} hook `{command}` failed."
-            raise HookFailed(what, error.why, hint, number=number) from error
+            raise HookFailed(
+                what, error.why, hint,
+                number=number, reason=error.reason, status=error.status, output=error.output,
+            ) from error  # fmt: skip
 
 
 def script(command: str, folder: str, environment: Mapping[str, str]) -> str:
@@ -61,11 +64,12 @@ def check_health(host: Host, url: str, expected: int, timeout: int) -> None:
     )
     if result.status:
         lines = [line for line in result.text.strip().splitlines() if line != NO_ANSWER]
-        said = "\n".join(lines) or "no answer"
+        said = "\n".join(lines)
         raise HealthCheckFailed(
             f"{url} is not healthy on {host.name}.",
-            f"expected status {expected} within {timeout} s, last: {said}",
+            f"expected status {expected} within {timeout} s, last: {said or 'no answer'}",
             "See the log of the application on the host; --skip-health leaves the check out.",
+            output=said,
         )
 
 

@@ -62,6 +62,7 @@ class Steps:
     def failed(self, name: str, started: float, error: SwitchoverError) -> NoReturn:
         """Tell that a step has failed, and raise the error as what it really is."""
         explained = self.explain(error)
+        explained.step = explained.step or name
         self.host.emit(StepFailed(self.host.name, name, self._took(name, started), explained.what))
         self.result.failed_in = self.result.failed_in or name
         if explained is error:

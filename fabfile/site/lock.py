@@ -151,6 +151,9 @@ class Lock:
                 f"{self.layout.deploy_to} can't be written to on {self.host.name}.",
                 error.why,
                 f"Make it writable for {user}, as root on the host:\nmkdir -p {root} && chown {user} {root}",
+                reason=error.reason,
+                status=error.status,
+                output=error.output,
             )
         return *self._understood(taken.text), left
 

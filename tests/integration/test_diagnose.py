@@ -100,6 +100,8 @@ def test_a_failed_deployment_says_what_to_type_and_leaves_what_it_saw(project: P
     advice = failed.host["error"]["try"].splitlines()
     assert f"It failed in {phase}. This looks for the cause:" in advice
     assert f"-H {address}" in advice[-1] and advice[-1].endswith(" diagnose")
+    known = failed.host["error"]
+    assert (known["step"], known["reason"], known["commands"]) == (phase, "denied", advice[-1:])
     (incident,) = incidents(project)
     assert incident["phase"] == phase and incident["host"] == address
     found = project.fab("diagnose", "--json", code=1)

@@ -21,7 +21,9 @@ def test_a_hook_that_says_our_own_words_has_lost_no_lock(project: Project, statu
     project.configure(hooks={"before_switch": [f"echo '{LOST}' >&2; exit {status}"]})
     with untouched(project):
         done = project.fab("deploy", "--json", code=1)
-    assert "before_switch hook" in done.json["error"]["what"]
+    error = done.json["error"]
+    assert "before_switch hook" in error["what"] and error["step"] == "before_switch"
+    assert (error["status"], error["output"]) == (status, LOST)
     assert project.is_tidy(), "the lock was given back"
 
 

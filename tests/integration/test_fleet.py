@@ -210,7 +210,7 @@ def test_one_that_can_not_be_put_back_needs_a_person(fleet: Fleet) -> None:
     assert [place.is_tidy() for place in fleet.places] == [True, False, True]
 
     commands = [line for line in error["try"].splitlines() if line.startswith("fab ")]
-    assert len(commands) == 2, error["try"]
+    assert len(commands) == 2 and error["commands"] == commands, error
     assert all(f"-H {lost.address}" in command for command in commands)
     fleet.project.configure()
     for command in commands:

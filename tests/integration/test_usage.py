@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fab import Done
+from tests.support.fab import ERROR_KEYS, Done
 from tests.support.project import Project, untouched
 
 pytestmark = pytest.mark.timeout(90)
@@ -22,7 +22,7 @@ def project(project: Project) -> Project:
 def refused(done: Done) -> None:
     """Nothing was done, a person is told, and the JSON document says so."""
     assert done.code == 2 and done.json["exit_code"] == 2 and done.json["ok"] is False
-    assert {"what", "why", "try"} == set(done.json["error"]) and done.json["error"]["try"]
+    assert set(done.json["error"]) == ERROR_KEYS and done.json["error"]["try"]
 
 
 def test_fabrics_dry_run_is_no_dry_run(project: Project) -> None:

@@ -27,7 +27,7 @@ HOST_KEYS = {
     "files_deleted", "bytes_uploaded", "reconnects", "phases", "failed_in", "error",
     "seeds", "unserved",
 }  # fmt: skip
-ERROR_KEYS = {"what", "why", "try"}
+ERROR_KEYS = {"what", "why", "try", "step", "reason", "status", "output", "commands"}
 
 
 @dataclass(frozen=True)

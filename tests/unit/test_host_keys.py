@@ -41,7 +41,7 @@ class Files:
     def refuses(self, blob: bytes, mode: str = "accept-new", **said: Any) -> str:
         with pytest.raises(HostKeyRefused) as told:
             self.check(blob, mode, **said)
-        return told.value.reason
+        return told.value.problem
 
 
 @pytest.fixture

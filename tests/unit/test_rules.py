@@ -91,6 +91,21 @@ def test_a_refusal_lists_what_it_can_mean_the_likeliest_first() -> None:
     assert "ROOT LOGIN REFUSED" in finding.hint and "Failed publickey for root" in finding.hint
 
 
+@pytest.mark.parametrize(
+    ("why", "farewell", "expected"),
+    [
+        ("offered: /home/account/too many/closed.key", "", "auth-failed"),
+        ("the server ended the connection", "Too many authentication failures", "auth-too-many"),
+        ("the server ended the connection", "User account has expired", "account"),
+    ],
+)
+def test_a_refusal_goes_by_the_servers_words_alone(why: str, farewell: str, expected: str) -> None:
+    error = AuthenticationFailed("refused", why, farewell=farewell)
+    found = case()
+    way_in.explain(found, dataclasses.replace(way("login", "login refused"), error=error))
+    assert named(found) == [expected]
+
+
 # -- commands --------------------------------------------------------------------------------------------
 
 

@@ -89,4 +89,7 @@ def unfit_copy(plan: Plan, error: CommandFailed) -> HostNotReady | None:
         f"copy: {mode} does not work on {plan.session.host.name}.",
         error.why,
         "Set copy: auto, which falls back to a full copy.",
+        reason=error.reason,
+        status=error.status,
+        output=error.output,
     )

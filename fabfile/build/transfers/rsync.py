@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import CommandFailed, CommandTimedOut, ConfigError, LinkLost
+from ...errors import CommandFailed, CommandTimedOut, ConfigError, LinkLost, classify
 from ...local.scratch import scratch
 from ...remote.connection import Connection
 from ...remote.host import Host
@@ -145,13 +145,17 @@ class _LocalRunner:
                     "Raise ssh.command_timeout.",
                 ) from error
         if process.returncode:
-            why = f"exit status {process.returncode}: {said.decode('utf-8', 'replace').strip()[-1000:]}"
-            if process.returncode in LINK_STATUS and not any(word in why for word in REFUSED):
+            told = said.decode("utf-8", "replace").strip()[-1000:]
+            why = f"exit status {process.returncode}: {told}"
+            if process.returncode in LINK_STATUS and not any(words in told for words in REFUSED):
                 raise LinkLost(f"rsync's own connection to {self.name} died.", why)
             raise CommandFailed(
                 f"rsync to {self.name} failed.",
                 why,
                 "Set transfer: stream, which needs neither rsync nor ssh on this machine.",
+                reason=classify(told),
+                status=process.returncode,
+                output=told,
             )
 
 

@@ -62,7 +62,7 @@ def _hops(connection: Connection) -> list[Connection]:
 def _way_in(e: Examination, hop: Connection, error: ConnectionFailed, took: float, heard: list[str]) -> WayIn:
     """The attempt, and what second looks show of it."""
     looked = _looked(e, hop, error)
-    reason = isinstance(error, HostKeyRefused) and error.reason == "changed"
+    reason = isinstance(error, HostKeyRefused) and error.problem == "changed"
     return WayIn(
         hop.host, int(hop.port), hop.user, hop.rules.connect_timeout, error, took, heard,
         through=hop.gateway.host if isinstance(hop.gateway, Connection) else "",
@@ -80,7 +80,7 @@ def _looked(e: Examination, hop: Connection, error: ConnectionFailed) -> dict[st
     if isinstance(error, AuthenticationFailed) or (hop.proxy_command and error.stage in ("tcp", "greeting")):
         return {}
     if isinstance(error, HostKeyRefused):
-        return {"key": second_looks.key_shown(hop)} if error.reason == "changed" else {}
+        return {"key": second_looks.key_shown(hop)} if error.problem == "changed" else {}
     if error.cause == "incompatible":
         return {"offers": second_looks.greeting(hop, offers=True).offers}
     if error.stage == "tcp":

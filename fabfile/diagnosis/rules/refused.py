@@ -64,8 +64,8 @@ def key_file_fix(error: KeyFileUnusable) -> Fix | None:
 
 def login(case: Case, refusal: Refusal) -> None:
     """The server has said no: to one factor of two, after too many keys, or to all that was offered."""
-    said = f"{refusal.farewell} {refusal.error.why}".lower()
     error = refusal.error
+    said = f"{refusal.farewell} {error.farewell}".lower()
     if error.partial:
         case.fail(
             "second-factor",

@@ -327,11 +327,11 @@ def _kex(case: Case, way: WayIn) -> None:
 def _host_key(case: Case, way: WayIn) -> None:
     error = way.error
     assert isinstance(error, HostKeyRefused)
-    if error.reason != "changed":
+    if error.problem != "changed":
         case.fail(
             "hostkey-unknown", f"No login: {error.what}", error.why, error.hint,
             Fix("config.yaml", "ssh: {host_keys: accept-new}"),
-            known_hosts=way.keys_file, reason=error.reason,
+            known_hosts=way.keys_file, reason=error.problem,
         )  # fmt: skip
         return
     case.fail(
