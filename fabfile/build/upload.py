@@ -251,7 +251,7 @@ def _send_manifest(host: Host, folder: str, data: bytes) -> None:
 
     name = quote(f"{folder}/manifest.new")
     host.shell.run(
-        f"mkdir -p {quote(folder)} && rm -rf {name} && {unpack} > {name}",
+        f"umask 077; mkdir -p {quote(folder)} && rm -rf {name} && {unpack} > {name}",
         stdin=blocks,
         what="Writing the manifest",
     )
@@ -320,6 +320,7 @@ def mark_untrusted(folder: str, paths: Iterable[str]) -> str:
     lines = " ".join(quote(escape(path)) for path in paths)
     name, fresh = quote(f"{folder}/touched"), quote(f"{folder}/touched.new")
     return (
-        f"rm -rf {fresh} && {{ [ ! -f {name} ] || cat {name}; printf '%s\\n' {lines}; }} > {fresh} && "
-        f"{replace_file(f'{folder}/touched.new', f'{folder}/touched')}"
+        f"( umask 077; rm -rf {fresh} && "
+        f"{{ [ ! -f {name} ] || cat {name}; printf '%s\\n' {lines}; }} > {fresh} && "
+        f"{replace_file(f'{folder}/touched.new', f'{folder}/touched')} )"
     )

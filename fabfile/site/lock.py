@@ -218,7 +218,7 @@ class Lock:
     def returning(self) -> str:
         """Commands that release it; only our own number is ever touched."""
         mine = quote(f"{self.layout.locks}/{self.number}")
-        return f"[ ! -d {mine} ] || : > {mine}/released"
+        return f"[ ! -d {mine} ] || ( umask 077; : > {mine}/released )"
 
     def _taking(self) -> str:
         own = self.layout

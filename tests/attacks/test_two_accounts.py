@@ -135,6 +135,14 @@ def test_another_account_sees_nothing(
                 subprocess.run(["sleep", "0.5"], check=True)  # its job runs alone, and is looked at
             barrier.open()
         assert seen == []
+        assert _open_to_others(project.deploy_to / ".switchover") == []
+
+
+def _open_to_others(folder: Path) -> list[str]:
+    """What another account could read or enter if the folder above were open."""
+    kept = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    assert len(kept) > 20
+    return [f"{path}: {path.stat().st_mode:o}" for path in kept if path.stat().st_mode & 0o077]
 
 
 def test_a_git_addresss_token_is_in_no_argument_list(

@@ -5,12 +5,13 @@
 # Exit: 1 where it has another
 : "${base?}" "${fresh?}" "${header?}" "${digest?}"
 # On standard input: the lines that are not kept.
-keep_others() {
+keep_others() (
+  umask 077
   rm -rf "$fresh" "$fresh.gone"
   cat > "$fresh.gone"
   { printf '%s\n' "$header"; tail -n +2 "$base" | { grep -avxFf "$fresh.gone" || :; }; } > "$fresh"
   rm -f "$fresh.gone"
-}
+)
 # On standard input: the lines that are new.
 add() { cat >> "$fresh"; }
 check() {

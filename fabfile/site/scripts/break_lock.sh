@@ -4,6 +4,7 @@
 # Exit: 0; 1 where it can't be written
 : "${locks?}" "${token?}"
 . ./locks.sh
+umask 077
 cd "$locks" >/dev/null 2>&1 || exit 0
 find_top
 [ "$top" -gt 0 ] || exit 0
