@@ -28,13 +28,21 @@ class SharedSite:
         for path in (self.shared, self.seeds, self.release, self.live):
             path.mkdir(parents=True)
 
-    def link(self, *, dirs: tuple[str, ...] = (), files: tuple[str, ...] = (), seeds: bool = True) -> None:
-        """Link them into the release; what is not shared in the live one is shared from now on."""
-        seeded = str(self.seeds) if seeds else ""
-        what = shared.Shared(dirs, files, str(self.live), (*dirs, *files), seeded)
+    def link(
+        self,
+        *,
+        dirs: tuple[str, ...] = (),
+        files: tuple[str, ...] = (),
+        seeds: bool = True,
+        before: bool = False,
+    ) -> list[str]:
+        """Link them into the release, what is said of it; `before`: they are shared in the live one, too."""
+        seeded, fresh = str(self.seeds) if seeds else "", () if before else (*dirs, *files)
+        what = shared.Shared(dirs, files, str(self.live), fresh, seeded)
         done = sh(shared.link(self.layout, str(self.release), what, keep_links=False))
         if done.returncode:
             raise AssertionError(done.stderr.decode())
+        return done.stdout.decode().splitlines()
 
 
 @pytest.fixture
@@ -72,6 +80,13 @@ def test_what_the_site_wrote_before_it_was_shared_goes_along(site: SharedSite, s
     assert (site.shared / "storage/upload.jpg").read_text() == "by a user\n"
     assert (site.release / "storage").is_symlink()
     assert (site.shared / "storage/.gitignore").exists() == seeds
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["ours", "the site's"])
+def test_only_a_link_of_the_sites_own_is_told(site: SharedSite, before: bool) -> None:
+    """A shared file that nobody has put there yet is a dangling link of ours in the live release."""
+    (site.live / ".env").symlink_to("../../shared/.env")
+    assert ("left .env" in site.link(files=(".env",), before=before)) == (not before)
 
 
 @pytest.mark.promise("shared")

@@ -34,7 +34,7 @@ refuse() { echo "$1" >&2; exit 1; }
 # It is gathered in a directory that only we can enter. What the site has put there before it was shared wins.
 seed() {
   place=$PWD old=${live:+$live/$path} new=${seeds:+$seeds/$path}
-  if [ -L "$old" ]; then echo "left $path"; old=
+  if [ -L "$old" ]; then [ -z "$fresh" ] || echo "left $path"; old=
   elif [ -z "$fresh" ] || [ ! -e "$old" ]; then old=
   elif [ -d "$old" ]; then [ "$kind" = dir ] || old=
   else [ "$kind" = file ] || old=; fi
