@@ -142,9 +142,13 @@ class Connection(fabric.Connection):  # type: ignore[misc]
         return _open_through(self.gateway.transport, self.host, int(self.port), self.rules.connect_timeout)
 
     @property
-    def one_session(self) -> bool:
-        """Whether the server was seen to allow one session at a time: whoever wants another waits."""
-        return bool(self._sessions and self._sessions.allowed == 1)
+    def few_sessions(self) -> bool:
+        """Whether the server was seen to allow so few sessions that one may have to wait for another.
+
+        One that is just ending counts on the server, and not here: so it may allow one less than was seen.
+        """
+        allowed = self._sessions.allowed if self._sessions else None
+        return allowed is not None and allowed < ENOUGH
 
     def allow_sessions(self, allowed: int) -> None:
         """Keep to so many sessions at a time from now on: that is how many the server was seen to allow."""

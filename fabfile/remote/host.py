@@ -98,9 +98,9 @@ class Host:
     @property
     def beside(self) -> Shell:
         """The shell for what can't wait until another command has ended: over a connection of its own where
-        the server allows one session on each.
+        the server allows few sessions on each.
         """
-        if not self.connection.one_session:
+        if not self.connection.few_sessions:
             return self.shell
         self._beside = self._beside or Shell(self.connection.again(self.connection.rules))
         return self._beside

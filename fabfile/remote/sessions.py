@@ -30,7 +30,8 @@ class Sessions:
 
     enough:    how many at a time are needed to do without asking anybody to give up theirs.
     allowed:   how many the server is known to allow; None: enough so far.
-    on_scarce: called once, with that number, where it is less than `enough`.
+    on_scarce: called with that number where it is less than `enough`: once that is known, and whenever
+               somebody waits for a session then.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Sessions:
             except paramiko.ChannelException:
                 if not ahead and (optional or not self._in_use or time.monotonic() > until):
                     raise
+                if self.allowed is not None and self._scarce:
+                    self.on_scarce(self.allowed)  # again: SFTP may have been opening when it was asked first
 
     @property
     def _in_use(self) -> int:

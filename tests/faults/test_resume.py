@@ -282,7 +282,7 @@ def test_resume_of_another_source(site: Project) -> None:
 def test_resume_of_nothing(site: Project) -> None:
     """--resume where nothing was interrupted: refused, with what to do instead."""
     with untouched(site):
-        site.fab("deploy", "--resume", code=1).says("There is no interrupted deployment", "fab releases")
+        site.fab("deploy", "--resume", code=1).says("There is no interrupted deployment", " releases\n")
     nothing_is_left(site)
 
 
