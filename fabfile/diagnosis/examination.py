@@ -181,7 +181,8 @@ class Examination(Case):
         said = self.execute(request.text.decode("ascii"), timeout, connection)
         before, found, out = said.out.partition(request.mark)
         noise, _, err = said.err.partition(request.err_mark)
-        return replace(said, out=out, err=err or noise, before=before, started=bool(found))
+        merged = request.err_mark in said.out
+        return replace(said, out=out, err=err or noise, before=before, started=bool(found), merged=merged)
 
     def sftp(self) -> SftpSession:
         """A living SFTP session. Raises what SftpSession raises."""

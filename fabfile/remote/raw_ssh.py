@@ -28,6 +28,7 @@ class Said:
     """What a command left: exit status (-1: none came), output, seconds; `ended`: within its time.
 
     before: what came before the mark that a script of ours begins with; started: whether that mark came.
+    merged: what the script says on stderr came among its output.
     """
 
     status: int
@@ -37,6 +38,7 @@ class Said:
     ended: bool = True
     before: bytes = b""
     started: bool = False
+    merged: bool = False
 
     @property
     def text(self) -> str:

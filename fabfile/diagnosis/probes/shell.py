@@ -97,7 +97,9 @@ def _judge(e: Examination, said: Said) -> None:
         if e.said.get(fact):
             e.facts[fact] = e.said[fact]
     e.ok("shell-forced", answered=e.said.get("answer"))
-    if said.before:
+    if said.merged:
+        account.merged(e)
+    elif said.before:
         account.noise(e, said.before)
     account.startup(e, user, said.seconds, lambda: startup.look(e))
     account.limits(e, user)
