@@ -24,6 +24,10 @@ from .errors import SwitchoverError
 from .events import Listener, Note, Output, StepFailed, StepFinished, StepStarted, silent
 from .hosts import AT_ONCE, Target, opened
 from .local.build import build as local_build
+from .on_host import lock
+from .on_host.layout import sort_key
+from .on_host.lock import Owner
+from .on_host.records import GOOD, LIVE, Record
 from .parallel import FAB, Fleet
 from .phases import OnPhase, foresee, release, sync
 from .remote.host import Host
@@ -31,10 +35,6 @@ from .results import HostResult, Outcome
 from .session.opening import look
 from .session.session import HostAccess, HostView
 from .settings import Settings
-from .site import lock
-from .site.layout import sort_key
-from .site.lock import Owner
-from .site.records import GOOD, LIVE, Record
 from .typed import Typed
 
 __all__ = [

@@ -11,11 +11,11 @@ from .commands.cache_sync import CacheSync
 from .commands.release import Command, Release
 from .commands.rollback import GoBack
 from .errors import Refused, SwitchoverError
+from .on_host.records import Record
 from .parallel import Fleet, OnHost
 from .results import Outcome
 from .session.opening import Requirement, look, open_session, unlock
 from .session.session import HostAccess, HostSession, HostView
-from .site.records import Record
 
 W = TypeVar("W", bound=OnHost)
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .errors import SwitchoverError
-from .site.manifest import Difference
+from .on_host.manifest import Difference
 
 UNKNOWN = "unknown"  # HostResult.live, where nobody could look
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..on_host.manifest import Difference, Entry, Manifest
 from ..remote.script_files import Scripts, quote
-from ..site.manifest import Difference, Entry, Manifest
 
 # So many directories are done one by one: as quick as to find out whether all are plain ones.
 FEW = 8

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from ..on_host import records
+from ..on_host.layout import Layout
+from ..on_host.manifest import Manifest
+from ..on_host.records import Record
 from ..remote.host import Host
 from ..remote.script_files import Scripts
-from ..site import records
-from ..site.layout import Layout
-from ..site.manifest import Manifest
-from ..site.records import Record
 from . import apply, proof, shared
 
 _scripts = Scripts(__package__)

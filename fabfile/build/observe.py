@@ -7,10 +7,10 @@ import secrets
 import stat
 from collections.abc import Iterable
 
+from ..on_host.manifest import Entry, Manifest, text_limit
 from ..remote.answers import SHOWN, decimal, inside, not_understood
 from ..remote.host import Host
 from ..remote.script_files import Scripts, quote
-from ..site.manifest import Entry, Manifest, text_limit
 from .apply import batches
 
 _scripts = Scripts(__package__)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..on_host.layout import Layout
+from ..on_host.manifest import Difference, Manifest, RemoteContents
+from ..on_host.records import Record
 from ..session.session import HostSession, HostView
-from ..site.layout import Layout
-from ..site.manifest import Difference, Manifest, RemoteContents
-from ..site.records import Record
 from .source.source import Source
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from ..on_host.manifest import Entry, Manifest
 from ..remote.answers import is_sha256
 from ..remote.host import Host
 from ..remote.shell import quote
-from ..site.manifest import Entry, Manifest
 from .apply import batches
 
 _DIGEST = "LC_ALL=C sort | sha256sum | cut -c 1-64"

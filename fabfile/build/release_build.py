@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from ..background import background
 from ..errors import NO_SPACE, QUOTA, READ_ONLY, CommandFailed, VerificationFailed
 from ..events import count, shorten_list
+from ..on_host import records
+from ..on_host.records import Record
 from ..remote.files import PathInfo
 from ..remote.host import write_file
 from ..remote.jobs import Jobs
 from ..remote.shell import Result, Script, quote
 from ..session.session import HostView
 from ..session.steps import BatchedSteps
-from ..site import records
-from ..site.records import Record
 from . import copying, proof, shared, verify
 from .apply import ENTER
 from .order import Comparison, Order, Plan

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import HostNotReady
 from ..events import size
+from ..on_host.manifest import Difference, Manifest
 from ..session.session import HostView
-from ..site.manifest import Difference, Manifest
 from . import copying
 
 MARGIN = 4 << 20  # bytes that must stay free beyond what is known to be needed

@@ -7,10 +7,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..on_host.layout import Layout
+from ..on_host.manifest import Entry
 from ..remote.files import PathInfo
 from ..remote.script_files import Scripts, quote
-from ..site.layout import Layout
-from ..site.manifest import Entry
 
 _scripts = Scripts(__package__)
 _KEPT, _WAY, _UNSERVED, _LEFT = "kept", "way", "unserved", "left"

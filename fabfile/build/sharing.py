@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from ..errors import CommandFailed
 from ..events import count, shorten_list
+from ..on_host.manifest import Entry, Manifest, RemoteContents
 from ..remote.shell import Result, Script
 from ..results import HostResult
 from ..session.session import HostView
-from ..site.manifest import Entry, Manifest, RemoteContents
 from . import shared, transfers
 from .order import links_of_live
 from .shared import Linked, Shared

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from ..background import background
 from ..events import Progress, count
 from ..local import local_cache
+from ..on_host.manifest import Difference, Entry, Manifest, RemoteContents, escape, header, line
 from ..remote.host import Host, replace_file
 from ..remote.script_files import Scripts, quote
 from ..remote.shell import Script
 from ..session.session import HostSession, HostView
-from ..site.manifest import Difference, Entry, Manifest, RemoteContents, escape, header, line
 from . import apply, proof, transfers
 from .observe import observe
 from .order import Comparison

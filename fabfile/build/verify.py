@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..events import count, shorten_list
+from ..on_host import state
+from ..on_host.layout import Layout
+from ..on_host.manifest import Entry, Manifest
 from ..remote.host import Host
 from ..remote.script_files import Scripts
 from ..remote.shell import Result, Script
 from ..session.session import HostView
 from ..session.steps import Steps
-from ..site import state
-from ..site.layout import Layout
-from ..site.manifest import Entry, Manifest
 from . import proof
 from .observe import digests, observe
 

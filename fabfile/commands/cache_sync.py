@@ -9,10 +9,10 @@ from ..build.strategies import CacheStrategy
 from ..build.strategies.cache import cache_target
 from ..build.strategies.strategy import put_in_place
 from ..build.upload import send
+from ..on_host import state
+from ..on_host.manifest import Manifest, RemoteContents
 from ..session.opening import look, take_over
 from ..session.session import HostAccess, HostSession, HostView
-from ..site import state
-from ..site.manifest import Manifest, RemoteContents
 
 
 class CacheSync:

@@ -36,6 +36,9 @@ from ..errors import (
     NoSuchRelease,
     Stopped,
 )
+from ..on_host import records
+from ..on_host.layout import next_id, sort_key
+from ..on_host.records import Record
 from ..results import HostResult
 from ..session.going_live import GoingLive, require_tools
 from ..session.opening import look, take_over
@@ -43,9 +46,6 @@ from ..session.services import Services, Tree
 from ..session.session import HostAccess, HostSession, HostView
 from ..session.steps import Steps
 from ..settings import Settings
-from ..site import records
-from ..site.layout import next_id, sort_key
-from ..site.records import Record
 
 HURRIED = 5.0  # seconds that an after_failure hook has once a signal came: whoever sent it waits no longer
 

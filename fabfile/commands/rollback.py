@@ -16,14 +16,14 @@ from dataclasses import replace
 from ..build import verify
 from ..errors import NoSuchRelease, VerificationFailed
 from ..events import shorten_list
+from ..on_host import records
+from ..on_host.layout import sort_key
+from ..on_host.records import Record
 from ..session.going_live import GoingLive, require_tools
 from ..session.opening import take_over
 from ..session.services import Services, Tree
 from ..session.session import HostSession, HostView
 from ..session.steps import Steps
-from ..site import records
-from ..site.layout import sort_key
-from ..site.records import Record
 
 
 class GoBack:

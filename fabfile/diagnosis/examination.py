@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import paramiko
 
 from ..errors import SwitchoverError
+from ..on_host.layout import Layout
+from ..on_host.state import State
 from ..remote.connection import LINK_ERRORS, Connection
 from ..remote.host import Host
 from ..remote.raw_ssh import Said, execute
@@ -21,8 +23,6 @@ from ..remote.sftp_session import SftpSession
 from ..remote.shell import quote
 from ..settings import Settings
 from ..settings.model import Keepalive
-from ..site.layout import Layout
-from ..site.state import State
 from .case import Case
 from .finding import IdleLife
 

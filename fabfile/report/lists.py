@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ..events import count, size
-from ..site.records import BAD, FAILED, LIVE
+from ..on_host.records import BAD, FAILED, LIVE
 from .console import alike, hosts_named
 from .screen import Piece, Screen
 
 if TYPE_CHECKING:
     from ..fleet import Holding, Listing
+    from ..on_host.records import Record
     from ..results import HostResult, Outcome
-    from ..site.records import Record
     from ..typed import Typed
 
 REVISION = 12  # characters of a revision that are shown

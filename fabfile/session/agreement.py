@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from ..errors import FilesError
+from ..on_host.layout import Layout
+from ..on_host.lock import Lock
 from ..remote.host import Host
-from ..site.layout import Layout
-from ..site.lock import Lock
 
 
 def agree(host: Host, layout: Layout, lock: Lock, warm: Future[None]) -> str:

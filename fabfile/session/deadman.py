@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import HostNotReady
+from ..on_host import went_back
+from ..on_host.layout import Layout
+from ..on_host.went_back import WentBack
 from ..remote.host import Host
 from ..remote.jobs import Jobs
 from ..remote.script_files import Scripts, quote
-from ..site import went_back
-from ..site.layout import Layout
-from ..site.went_back import WentBack
 
 _scripts = Scripts(__package__)
 

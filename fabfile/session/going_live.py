@@ -6,10 +6,10 @@ import posixpath
 from dataclasses import replace
 
 from ..errors import HealthCheckFailed, HostNotReady, LockLost
+from ..on_host import records, went_back
+from ..on_host.records import Record
+from ..on_host.state import State
 from ..results import UNKNOWN, HostResult, ServedAgain
-from ..site import records, went_back
-from ..site.records import Record
-from ..site.state import State
 from . import deadman, switch
 from .services import Services, tree_before
 from .session import HostSession, HostView

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 
 from ..errors import ConnectionFailed, ConnectionLost, Locked, LockLost, Refused, Stopped, SwitchoverError
+from ..on_host.lock import NOT_OURS, Lock
 from ..remote.host import Host
-from ..site.lock import NOT_OURS, Lock
 from ..typed import command
 
 # Errors that no broken lock can have caused.

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from ..background import background
 from ..errors import ConnectionLost
+from ..on_host import state
+from ..on_host.layout import Layout
+from ..on_host.lock import Lock
+from ..on_host.state import State
 from ..remote.host import Host
 from ..remote.jobs import Jobs
 from ..remote.shell import Script
 from ..results import HostResult
 from ..settings import Settings
-from ..site import state
-from ..site.layout import Layout
-from ..site.lock import Lock
-from ..site.state import State
 from .agreement import agree
 from .session import HostAccess, HostSession, HostView
 

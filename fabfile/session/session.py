@@ -13,16 +13,16 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from ..on_host import records, retention, went_back
+from ..on_host.layout import Layout
+from ..on_host.lock import LEASE, RENEW, Lease, Lock, Owner
+from ..on_host.records import Record
+from ..on_host.state import State
 from ..remote.host import Host
 from ..remote.jobs import Jobs
 from ..remote.shell import Script, failed, quote
 from ..results import HostResult
 from ..settings import Settings
-from ..site import records, retention, went_back
-from ..site.layout import Layout
-from ..site.lock import LEASE, RENEW, Lease, Lock, Owner
-from ..site.records import Record
-from ..site.state import State
 from . import switch
 from .lost_lock import LostLock
 from .steps import BatchedSteps, Steps, Tell

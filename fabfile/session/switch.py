@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Sequence
 
 from ..errors import DENIED, NOT_PERMITTED, CommandFailed, FilesError, HostNotReady
+from ..on_host.layout import Layout
 from ..remote.host import Host
 from ..remote.shell import Script, quote
-from ..site.layout import Layout
 
 SWITCHING = "switch"  # the id of the script that does it
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from fabfile.errors import Locked
+from fabfile.on_host import lock
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.lock import LEASE, Lock, Owner
 from fabfile.remote.jobs import Jobs
 from fabfile.remote.shell import Script
-from fabfile.site import lock
-from fabfile.site.layout import Layout
-from fabfile.site.lock import LEASE, Lock, Owner
 from tests.faults.helpers import PATIENT, host_of, kill_sshd, record, unfinished
 from tests.faults.racing import Race
 from tests.support.listening import Listener, explained

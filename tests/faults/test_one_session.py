@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.lock import Lease, Lock, me
 from fabfile.remote.shell import Script, quote
-from fabfile.site.layout import Layout
-from fabfile.site.lock import Lease, Lock, me
 from tests.faults.helpers import host_of
 from tests.support.sshd import Sshd
 from tests.support.waiting import eventually

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fabfile.site.lock import LOST
+from fabfile.on_host.lock import LOST
 from tests.support.fab import Done
 from tests.support.programs import tools
 from tests.support.project import Project, untouched

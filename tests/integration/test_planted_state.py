@@ -14,8 +14,8 @@ import pytest
 from fabfile import fleet
 from fabfile.commands.deployment import Options
 from fabfile.errors import HostNotReady, Locked, NoSuchRelease
-from fabfile.site import lock
-from fabfile.site.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record
+from fabfile.on_host import lock
+from fabfile.on_host.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record
 from tests.support.site import Site, give_all, target
 from tests.support.skipping import unavailable
 from tests.support.sshd import Sshd

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.site.lock import me
-from fabfile.site.records import GOOD, Record
+from fabfile.on_host.lock import me
+from fabfile.on_host.records import GOOD, Record
 from tests.support.fab import FAB, REPOSITORY, TIMEOUT, TRACEBACK
 from tests.support.programs import wrapper
 from tests.support.project import Project, ProjectOn, write_owned

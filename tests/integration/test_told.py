@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fabfile.on_host import state
 from fabfile.remote.files import Space
-from fabfile.site import state
 from tests.support.listening import Listener, explained
 from tests.support.project import Project, ProjectOn, untouched
 from tests.support.web import HealthPage

@@ -20,7 +20,7 @@ from fabfile.commands.deployment import Options
 from fabfile.demo.server import Server
 from fabfile.errors import HostNotReady, SourceError
 from fabfile.fleet import Target
-from fabfile.site.layout import sort_key
+from fabfile.on_host.layout import sort_key
 from tests.support.django import Releases, fetch_django
 from tests.support.programs import programs
 from tests.support.site import Site, assert_tidy, give_all, target

@@ -35,14 +35,14 @@ def test_a_sample_is_noticed() -> None:
 
 def test_a_mistake_that_changes_nothing_is_not_noticed() -> None:
     """The run itself: it does not call everything noticed."""
-    same = Mistake("same", "", "fabfile/site/layout.py", 'OWN = ".switchover"', 'OWN = ".switch" + "over"',
+    same = Mistake("same", "", "fabfile/on_host/layout.py", 'OWN = ".switchover"', 'OWN = ".switch" + "over"',
                    ("tests/unit/test_lock_scripts.py -k lease",))  # fmt: skip
     (verdict,) = Trial(1).run([same])
     assert verdict.fate == "not noticed"
 
 
 def test_tests_that_fail_without_a_mistake_prove_nothing() -> None:
-    wrong = Mistake("wrong", "", "fabfile/site/layout.py", "OWN = ", "OWN =  ", ("tests/unit/nothing.py",))
+    wrong = Mistake("wrong", "", "fabfile/on_host/layout.py", "OWN = ", "OWN =  ", ("tests/unit/nothing.py",))
     with pytest.raises(RuntimeError, match="fail without any mistake"):
         Trial(1).run([wrong])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fabfile.build import apply
-from fabfile.site.manifest import Difference, Entry, Manifest
+from fabfile.on_host.manifest import Difference, Entry, Manifest
 from tests.support.local import sh
 
 pytestmark = pytest.mark.usefixtures("each_shell")

@@ -13,8 +13,8 @@ LIMIT = 256 << 10  # KiB
 
 START = """
 import itertools, zlib
-from fabfile.site import manifest, state
-from fabfile.site.manifest import TEXT_LIMIT
+from fabfile.on_host import manifest, state
+from fabfile.on_host.manifest import TEXT_LIMIT
 from fabfile.remote.shell import Result
 
 class Shell:

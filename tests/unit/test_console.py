@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from fabfile.errors import HookFailed, HostNotReady, Stopped, SwitchoverError
 from fabfile.events import Note, Output, Progress, StepFailed, StepFinished, StepStarted, size
 from fabfile.fleet import Holding, Listing
+from fabfile.on_host.lock import Owner
+from fabfile.on_host.manifest import Difference
+from fabfile.on_host.records import GOOD, LIVE, Record
 from fabfile.report import console, documents, lists, live, screen
 from fabfile.results import HostResult, Outcome
-from fabfile.site.lock import Owner
-from fabfile.site.manifest import Difference
-from fabfile.site.records import GOOD, LIVE, Record
 from fabfile.typed import Typed
 
 MARKUP = "[bold]x[/bold] [/] [link=https://evil.example]y[/link]"

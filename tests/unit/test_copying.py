@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from fabfile.build import copying, proof
-from fabfile.site import records
-from fabfile.site.layout import Layout
-from fabfile.site.manifest import Entry, Manifest
-from fabfile.site.records import GOOD, Record
+from fabfile.on_host import records
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.manifest import Entry, Manifest
+from fabfile.on_host.records import GOOD, Record
 from tests.support.local import local_host, sh
 from tests.support.programs import program
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from fabfile.on_host import went_back
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.went_back import WentBack
 from fabfile.session import deadman
-from fabfile.site import went_back
-from fabfile.site.layout import Layout
-from fabfile.site.went_back import WentBack
 from tests.support.local import local_host
 
 pytestmark = pytest.mark.usefixtures("each_shell")

@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabfile.errors import AnswerNotUnderstood, SwitchoverError
+from fabfile.on_host import records, state
+from fabfile.on_host.layout import Layout, next_id
+from fabfile.on_host.records import Record
 from fabfile.remote.files import parse_space
 from fabfile.remote.shell import Result
-from fabfile.site import records, state
-from fabfile.site.layout import Layout, next_id
-from fabfile.site.records import Record
 from tests.support import local
 
 SHELLS = [[*words.split(), "-c"] for name, words in local.SHELLS.items() if shutil.which(name)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ FLOORS = (
     ("build",),
     ("session",),
     ("results", "hosts"),
-    ("site",),
+    ("on_host",),
     ("remote",),
     ("local", "settings"),
     ("redaction",),
@@ -125,3 +126,8 @@ def test_no_strategy_is_asked_for_its_name() -> None:
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if asked.search(line)
     ]
+
+
+def test_no_module_has_a_name_of_the_standard_library() -> None:
+    """`fab` puts the folder of the tasks first on the path: every `import NAME` would find ours."""
+    assert not {room(path) for path in MODULES} & sys.stdlib_module_names

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fabfile.errors import AnswerNotUnderstood, HostNotReady, SwitchoverError
-from fabfile.site import lock
-from fabfile.site.layout import Layout
-from fabfile.site.lock import LEASE, RENEW, UNSIGNED, Lease, Lock, Owner
+from fabfile.on_host import lock
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.lock import LEASE, RENEW, UNSIGNED, Lease, Lock, Owner
 
 ME = Owner("joe", "laptop", 1, "2026-01-01T00:00:00+00:00", "fab deploy", "a" * 24)
 

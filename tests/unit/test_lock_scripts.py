@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from fabfile.errors import AnswerNotUnderstood, HostNotReady, Locked
+from fabfile.on_host import lock
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.lock import LEASE, LOST, RENEW, Lock, Owner
 from fabfile.remote.host import Host
-from fabfile.site import lock
-from fabfile.site.layout import Layout
-from fabfile.site.lock import LEASE, LOST, RENEW, Lock, Owner
 from tests.support.local import local_host, nothing, sh
 from tests.support.programs import program
 

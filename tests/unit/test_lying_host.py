@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from fabfile.build import observe, proof, shared, verify
 from fabfile.errors import SwitchoverError
+from fabfile.on_host import lock, records, state
+from fabfile.on_host.layout import RELEASE_ID, Layout
+from fabfile.on_host.manifest import Entry, Manifest
+from fabfile.on_host.records import Record
+from fabfile.on_host.went_back import WentBack
 from fabfile.remote import jobs
 from fabfile.remote.checks import PathInfo, Space, Stat
 from fabfile.remote.host import Host
 from fabfile.remote.shell import Result, failed
 from fabfile.session import hooks
-from fabfile.site import lock, records, state
-from fabfile.site.layout import RELEASE_ID, Layout
-from fabfile.site.manifest import Entry, Manifest
-from fabfile.site.records import Record
-from fabfile.site.went_back import WentBack
 from tests.support.local import LocalShell, local_host, nothing
 
 LAYOUT = Layout("/srv/shop")

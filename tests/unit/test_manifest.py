@@ -11,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fabfile.errors import NoSuchRelease
-from fabfile.site.layout import RELEASE_ID, next_id, sort_key
-from fabfile.site.manifest import Entry, Manifest, escape, unescape
-from fabfile.site.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record, rollback_target, to_remove
+from fabfile.on_host.layout import RELEASE_ID, next_id, sort_key
+from fabfile.on_host.manifest import Entry, Manifest, escape, unescape
+from fabfile.on_host.records import (
+    BAD,
+    BUILDING,
+    FAILED,
+    GOOD,
+    LIVE,
+    READY,
+    Record,
+    rollback_target,
+    to_remove,
+)
 
 # Names as they come from a disk: any bytes but NUL, and / between them.
 raw_names = st.binary(min_size=1, max_size=12).map(lambda raw: raw.replace(b"\0", b"0").replace(b"/", b"_"))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fabfile.site import records, retention
-from fabfile.site.layout import Layout
-from fabfile.site.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record, to_remove
+from fabfile.on_host import records, retention
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.records import BAD, BUILDING, FAILED, GOOD, LIVE, READY, Record, to_remove
 from tests.support.local import local_host, sh
 from tests.support.programs import program
 

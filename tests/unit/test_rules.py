@@ -18,9 +18,9 @@ from fabfile.diagnosis.rules.tried import Tried
 from fabfile.diagnosis.unexplained import settle
 from fabfile.errors import AuthenticationFailed, ConnectionFailed, OwnMistake, SwitchoverError
 from fabfile.local import last_failure
+from fabfile.on_host.layout import Layout
 from fabfile.remote.raw_ssh import Greeting, Said
 from fabfile.settings import Settings
-from fabfile.site.layout import Layout
 
 SITE = "/srv/shop"
 ASKED = shell.Plain(1234, 57)

@@ -9,7 +9,7 @@ import pytest
 
 from fabfile.build.source import source
 from fabfile.errors import SourceError
-from fabfile.site.manifest import Entry
+from fabfile.on_host.manifest import Entry
 
 
 @pytest.fixture

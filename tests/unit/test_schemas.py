@@ -11,11 +11,11 @@ import pytest
 from fabfile.diagnosis.finding import CATALOGUE
 from fabfile.errors import HookFailed, Locked
 from fabfile.fleet import Holding, Listing
+from fabfile.on_host.lock import Owner
+from fabfile.on_host.manifest import Difference, Entry
+from fabfile.on_host.records import STATES, Record
 from fabfile.report import documents
 from fabfile.results import HostResult, Outcome, ServedAgain
-from fabfile.site.lock import Owner
-from fabfile.site.manifest import Difference, Entry
-from fabfile.site.records import STATES, Record
 from tests.support.fab import REPOSITORY
 from tests.support.schemas import FOLDER, SCHEMAS, check, problems_of
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fabfile.build import shared
+from fabfile.on_host.layout import Layout
 from fabfile.remote.files import PathInfo
-from fabfile.site.layout import Layout
 from tests.support.local import sh
 
 pytestmark = pytest.mark.usefixtures("each_shell")

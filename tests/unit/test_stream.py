@@ -8,7 +8,7 @@ import tarfile
 import pytest
 
 from fabfile.build.transfers import stream
-from fabfile.site.manifest import Entry
+from fabfile.on_host.manifest import Entry
 
 FILES = [
     Entry("index.html", "file", 0o644, 0, 0),

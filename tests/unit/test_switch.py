@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from fabfile.errors import CommandFailed, FilesError
+from fabfile.on_host.layout import Layout
 from fabfile.session import switch
-from fabfile.site.layout import Layout
 from tests.support.local import local_host
 from tests.support.programs import program
 

@@ -12,9 +12,9 @@ import pytest
 
 from fabfile.build import upload
 from fabfile.build.upload import StagedUpload, UploadTarget
-from fabfile.site import state
-from fabfile.site.layout import Layout
-from fabfile.site.manifest import Entry, Manifest, RemoteContents
+from fabfile.on_host import state
+from fabfile.on_host.layout import Layout
+from fabfile.on_host.manifest import Entry, Manifest, RemoteContents
 from tests.support.local import local_host, sh
 from tests.support.programs import program
 

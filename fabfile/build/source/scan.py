@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import SourceError
 from ...local import local_cache
-from ...site.manifest import Entry
+from ...on_host.manifest import Entry
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec

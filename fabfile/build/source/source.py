@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import SourceError
 from ...local.scratch import scratch
-from ...site.manifest import Entry, Manifest
+from ...on_host.manifest import Entry, Manifest
 from .scan import BLOCK, SHOWN, Found, Identity, ReplacedError, Scan, changed, open_file, problems
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import DENIED, CommandFailed, HostNotReady, SwitchoverError
+from ...on_host import records, state
+from ...on_host.manifest import RemoteContents
+from ...on_host.records import Record
+from ...on_host.state import StoredManifest
 from ...remote.host import replace_file
 from ...remote.shell import Script, quote
 from ...session.session import HostView
-from ...site import records, state
-from ...site.manifest import RemoteContents
-from ...site.records import Record
-from ...site.state import StoredManifest
 from .. import copying, proof
 from ..observe import observe
 from ..order import Comparison, Order, Plan

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...errors import CommandFailed, SwitchoverError
+from ...on_host import state
+from ...on_host.manifest import Manifest, RemoteContents
+from ...on_host.records import Record
+from ...on_host.state import StoredManifest
 from ...remote.shell import Script, quote
 from ...session.session import HostView
-from ...site import state
-from ...site.manifest import Manifest, RemoteContents
-from ...site.records import Record
-from ...site.state import StoredManifest
 from .. import shared
 from ..apply import ENTER
 from ..order import Comparison, Order, Plan, links_of_live

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ...errors import CommandFailed, HostNotReady, SwitchoverError
+from ...on_host.manifest import RemoteContents
+from ...on_host.records import Record
 from ...remote.shell import Script
 from ...session.session import HostView
-from ...site.manifest import RemoteContents
-from ...site.records import Record
 from .. import copying
 from ..order import Comparison, Order, Plan
 from ..upload import StagedUpload, UploadTarget

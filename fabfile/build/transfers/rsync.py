@@ -21,11 +21,11 @@ from typing import Any
 
 from ...errors import CommandFailed, CommandTimedOut, ConfigError, LinkLost, classify
 from ...local.scratch import scratch
+from ...on_host.manifest import Entry
 from ...remote.connection import Connection
 from ...remote.host import Host
 from ...remote.shell import quote
 from ...settings.values import CONTROL
-from ...site.manifest import Entry
 from ..source.source import Source
 from .installed import not_installed
 from .transfer import Tally

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ...errors import FilesError, LinkLost
+from ...on_host.manifest import Entry
 from ...remote.connection import LINK_ERRORS
 from ...remote.host import Host
 from ...remote.sftp_requests import BLOCK, SftpRequests
 from ...remote.sftp_session import NotSftp
 from ...remote.shell import quote
-from ...site.manifest import Entry
 from ..source.source import Source
 from .transfer import Tally
 

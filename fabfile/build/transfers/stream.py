@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from ...on_host.manifest import Entry
 from ...remote.host import Host
 from ...remote.shell import quote
-from ...site.manifest import Entry
 from ..source.source import Source
 from .transfer import Tally
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ...site.manifest import Entry
+from ...on_host.manifest import Entry
 from ..source.source import Source
 
 # files, bytes: how much has been sent so far

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ... import typed
+from ...on_host import lock, state
+from ...on_host.layout import Layout
 from ...remote.shell import quote
-from ...site import lock, state
-from ...site.layout import Layout
 from ..examination import Evidence, Examination, lines
 from ..finding import Fix
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...errors import NO_SPACE, classify
-from ...site.layout import Layout
+from ...on_host.layout import Layout
 
 Rows = Mapping[str, Sequence[str]]
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from fabfile.site.lock import LEASE
+from fabfile.on_host.lock import LEASE
 from tests.lab.faults.declared import SFTP_SERVER, fault, faults, sshd
 from tests.support.examined import ExaminedHost
 from tests.support.programs import tools, wrapper
