@@ -22,7 +22,7 @@ from fabfile.errors import HostNotReady, SourceError
 from fabfile.fleet import Target
 from fabfile.on_host.layout import sort_key
 from tests.support.django import Releases, fetch_django
-from tests.support.programs import programs
+from tests.support.programs import public_folder
 from tests.support.site import Site, assert_tidy, give_all, target
 from tests.support.skipping import unavailable
 from tests.support.sshd import Serve, Sshd
@@ -770,7 +770,7 @@ def test_a_plan_says_what_would_happen_and_changes_nothing(site: Site, tmp_path:
 def busybox(serve: Serve) -> Iterator[Sshd]:
     """A host whose account finds nothing but BusyBox."""
     need("busybox")
-    with programs() as folder:
+    with public_folder() as folder:
         run("busybox", "--install", "-s", folder)
         yield serve(extra=f"SetEnv PATH={folder}")
 

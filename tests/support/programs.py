@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def programs() -> Iterator[Path]:
-    """An empty folder that every account may read: for the head of a PATH."""
-    folder = Path(tempfile.mkdtemp(prefix="switchover-tools-"))
+def public_folder() -> Iterator[Path]:
+    """An empty folder that every account may read: for the head of a PATH, or a server's files."""
+    folder = Path(tempfile.mkdtemp(prefix="switchover-public-"))
     folder.chmod(0o755)
     try:
         yield folder
@@ -23,14 +23,14 @@ def programs() -> Iterator[Path]:
 @contextlib.contextmanager
 def wrapper(text: str) -> Iterator[Path]:
     """A script that sshd may start: a subsystem, a forced command."""
-    with programs() as folder:
+    with public_folder() as folder:
         yield script(folder, "run", text)
 
 
 @contextlib.contextmanager
 def tools(*, without: tuple[str, ...] = (), fake: Mapping[str, str] | None = None) -> Iterator[Path]:
     """A folder for the host's PATH: every program but some, and some that lie."""
-    with programs() as folder:
+    with public_folder() as folder:
         for place in ("/usr/bin", "/bin"):
             for found in Path(place).iterdir():
                 link = folder / found.name

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.programs import public_folder
 from tests.support.sockets import listening
 from tests.support.sshd import HOST, ensure_account
 
@@ -34,7 +33,7 @@ class Server:
 @contextlib.contextmanager
 def dropbear() -> Iterator[Server]:
     """Dropbear, with OpenSSH's sftp-server."""
-    with _folder() as folder, contextlib.ExitStack() as stack:
+    with public_folder() as folder, contextlib.ExitStack() as stack:
         server = Server(free_port(), ensure_account(), _key(folder))
         (folder / "host").unlink(missing_ok=True)
         _run("dropbearkey", "-t", "ed25519", "-f", str(folder / "host"))
@@ -48,7 +47,7 @@ def dropbear() -> Iterator[Server]:
 @contextlib.contextmanager
 def proftpd() -> Iterator[Server]:
     """ProFTPD's mod_sftp: SFTP, and no shell."""
-    with _folder() as folder:
+    with public_folder() as folder:
         server = Server(free_port(), ensure_account(), _key(folder))
         _run("ssh-keygen", "-q", "-t", "rsa", "-N", "", "-m", "PEM", "-f", str(folder / "host"))
         keys = folder / "keys"
@@ -86,7 +85,7 @@ SFTPAuthorizedUserKeys file:{keys}/%u
 @contextlib.contextmanager
 def haproxy(ports: Sequence[int], *, idle: float = 60.0) -> Iterator[int]:
     """A load balancer over these ports, each in its turn; its port. idle: seconds after which it hangs up."""
-    with _folder() as folder:
+    with public_folder() as folder:
         port = free_port()
         servers = "\n".join(f"  server s{n} {HOST}:{target}" for n, target in enumerate(ports))
         config = folder / "haproxy.cfg"
@@ -126,16 +125,6 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="switchover-server-"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

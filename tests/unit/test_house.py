@@ -15,6 +15,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 CLASS = 200  # lines
 FUNCTION = 50  # lines
+MODULE = 420  # lines
 
 # From the top down: a module imports from its own floor's folder, and from the floors below.
 FLOORS = (
@@ -126,6 +127,11 @@ def test_no_strategy_is_asked_for_its_name() -> None:
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if asked.search(line)
     ]
+
+
+def test_no_module_grows_out_of_sight() -> None:
+    long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES}
+    assert not {path: lines for path, lines in long.items() if lines > MODULE}
 
 
 def test_no_module_has_a_name_of_the_standard_library() -> None:

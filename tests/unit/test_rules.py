@@ -12,7 +12,7 @@ import pytest
 from fabfile.diagnosis import afterwards
 from fabfile.diagnosis.case import Case
 from fabfile.diagnosis.evidence import ABILITIES, NEEDS_DEPLOY_TO
-from fabfile.diagnosis.rules import serving, shell, storage, way_in
+from fabfile.diagnosis.rules import protocols, serving, shell, storage, way_in
 from fabfile.diagnosis.rules.account import Startup
 from fabfile.diagnosis.rules.tried import Tried
 from fabfile.diagnosis.unexplained import settle
@@ -63,7 +63,7 @@ def greeted(text: bytes, *, closed: bool = False, seconds: float = 0.1) -> Greet
         (way("greeting", "silent", greeting=greeted(b"SSH-2.0-x\r\n", seconds=8.0)), "slow-login"),
         (way("greeting", "not ssh", greeting=greeted(b"220 mail ESMTP\r\n")), "not-ssh"),
         (way("greeting", "silent", greeting=greeted(b""), asked=b"HTTP/1.1 400 Bad Request"), "not-ssh"),
-        (way("key exchange", "ended", carried=False, asked=way_in.ASKED), "not-ssh"),
+        (way("key exchange", "ended", carried=False, asked=protocols.ASKED), "not-ssh"),
         (way("key exchange", "silent", carried=False, small=True), "mtu"),
         (way("key exchange", "silent", carried=False, small=False), "link-cut"),
         (way("login", "reset", carried=False), "link-cut"),

@@ -18,7 +18,8 @@ from ...remote import host_keys, raw_ssh
 from ...remote.connection import Connection
 from ...remote.raw_ssh import Greeting
 from ...remote.transport import Transport
-from ..rules.way_in import ASKED, PADDING
+from ..rules.protocols import ASKED
+from ..rules.way_in import PADDING
 
 GREETS_WITHIN, GREETS_AT_LAST = 5.0, 20.0  # seconds; the latter after a silence
 ASKED_WITHIN = 2.0  # seconds
