@@ -104,7 +104,10 @@ def test_a_directory_made_by_hand_keeps_what_is_in_it(trees: Trees) -> None:
 
 
 def replaced(trees: Trees, how: str, linked: bool) -> None:
-    """d/x is brought from old to new by one of the ways; nobody writes into the old file."""
+    """d/x is brought from old to new by one of the ways; nobody writes into the old file.
+
+    "a copy": from a tree that stays as it is, not from a staging directory.
+    """
     here = trees.write(trees.target, "d/x", "old\n")
     if linked:
         os.link(here, trees.elsewhere / "x")
@@ -115,15 +118,18 @@ def replaced(trees: Trees, how: str, linked: bool) -> None:
     trees.stage(difference)
     # Not each file system has hard links.
     no_links = 'cp() { case $1 in -lP) return 1 ;; esac; command cp "$@"; }' if how == "no links" else ":"
+    staged = how != "a copy"
+    commands = apply.commands(difference, old, str(trees.staging), str(trees.target), staged=staged)
     with here.open() as reader:
-        trees.run([no_links, *apply.commands(difference, old, str(trees.staging), str(trees.target))])
+        trees.run([no_links, *commands])
         assert here.read_text() == "new\n" and reader.read() == "old\n"
     assert not linked or (trees.elsewhere / "x").read_text() == "old\n"
+    assert staged or (trees.staging / "d/x").read_text() == "new\n"
 
 
 @pytest.mark.promise("in-place")
 @pytest.mark.parametrize("linked", [False, True], ids=["somebody reads it", "it has a hard link"])
-@pytest.mark.parametrize("how", ["links", "no links", "a new directory"])
+@pytest.mark.parametrize("how", ["links", "no links", "a new directory", "a copy"])
 def test_a_file_is_replaced_and_never_written_to(trees: Trees, how: str, linked: bool) -> None:
     """Whoever has the old file open, or a hardlinked copy of the tree, keeps the old content."""
     replaced(trees, how, linked)

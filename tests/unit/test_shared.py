@@ -9,6 +9,7 @@ import pytest
 from fabfile.build import shared
 from fabfile.on_host.layout import Layout
 from fabfile.remote.files import PathInfo
+from fabfile.remote.script_files import quote
 from tests.support.local import sh
 
 pytestmark = pytest.mark.usefixtures("each_shell")
@@ -35,11 +36,14 @@ class SharedSite:
         files: tuple[str, ...] = (),
         seeds: bool = True,
         before: bool = False,
+        prelude: str = ":",
     ) -> list[str]:
-        """Link them into the release, what is said of it; `before`: they are shared in the live one, too."""
+        """Link them into the release, what is said of it; `before`: they are shared in the live one, too;
+        `prelude`: commands that go before.
+        """
         seeded, fresh = str(self.seeds) if seeds else "", () if before else (*dirs, *files)
         what = shared.Shared(dirs, files, str(self.live), fresh, seeded)
-        done = sh(shared.link(self.layout, str(self.release), what, keep_links=False))
+        done = sh(f"{prelude}\n{shared.link(self.layout, str(self.release), what, keep_links=False)}")
         if done.returncode:
             raise AssertionError(done.stderr.decode())
         return done.stdout.decode().splitlines()
@@ -80,6 +84,44 @@ def test_what_the_site_wrote_before_it_was_shared_goes_along(site: SharedSite, s
     assert (site.shared / "storage/upload.jpg").read_text() == "by a user\n"
     assert (site.release / "storage").is_symlink()
     assert (site.shared / "storage/.gitignore").exists() == seeds
+
+
+@pytest.mark.promise("shared")
+def test_what_the_site_wrote_goes_to_a_shared_directory_that_is_there(site: SharedSite) -> None:
+    for place, text in ((site.shared, "in shared/\n"), (site.live, "in the release\n")):
+        (place / "storage").mkdir()
+        (place / "storage/both").write_text(text)
+    (site.live / "storage/upload.jpg").write_text("by a user\n")
+    site.link(dirs=("storage",))
+    assert (site.shared / "storage/upload.jpg").read_text() == "by a user\n"
+    assert (site.shared / "storage/both").read_text() == "in shared/\n"
+
+
+@pytest.mark.promise("links")
+@pytest.mark.parametrize("kind", ["dirs", "files"])
+def test_nothing_is_put_into_shared_through_a_link(site: SharedSite, tmp_path: Path, kind: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (site.shared / "a").symlink_to(elsewhere)
+    (site.seeds / "a").mkdir()
+    (site.seeds / "a/b").write_text("from the source\n")
+    paths = ("a/b",)
+    with pytest.raises(AssertionError, match="leads through a link"):
+        site.link(dirs=paths) if kind == "dirs" else site.link(files=paths)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.promise("links")
+def test_a_release_that_is_led_elsewhere_is_not_linked(site: SharedSite, tmp_path: Path) -> None:
+    """Somebody moves it while it is worked on: its link leads to another shared/, or to nothing."""
+    (site.shared / ".env").write_text("ours\n")
+    other = tmp_path / "another/releases"
+    other.mkdir(parents=True)
+    (other.parent / "shared").mkdir()
+    (other.parent / "shared/.env").write_text("another's\n")
+    moved = f'ln() {{ command ln "$@" && mv {quote(str(site.release))} {quote(str(other))}; }}'
+    with pytest.raises(AssertionError, match=r"\.env of the release does not lead to"):
+        site.link(files=(".env",), prelude=moved)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["ours", "the site's"])

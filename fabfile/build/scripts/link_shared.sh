@@ -72,7 +72,8 @@ share() {
   rm -rf "./$base"; ln -sn "$up../$way/$path" "./$base"
   # Where it leads is followed now: a link that dangles is a release without its data.
   [ ! -d "./$base" ] || [ "$kind" = dir ] || refuse "$path leads to a directory"
-  cd -P "./$up../$way${folder:+/$folder}" >/dev/null && ask >/dev/null && here=$PWD
+  # ksh93 goes up by the name it knows, which may be the one before a rename.
+  ask >/dev/null && cd -P "./$up../$way${folder:+/$folder}" >/dev/null && ask >/dev/null && here=$PWD
   cd -P "$shared${folder:+/$folder}" >/dev/null && ask >/dev/null
   [ "$here" = "$PWD" ] || refuse "the link $path of the release does not lead to $shared/$path"
   [ "$kind" = file ] || [ -d "./$base" ] || refuse "$shared/$path is not there"
