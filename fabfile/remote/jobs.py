@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from ..errors import CommandFailed, CommandTimedOut, JobLost
+from .job_frames import JobFrames
 from .output import ANSWER, Kept, Lines
 from .script_files import Scripts
 from .shell import Batch, Ended, Result, Script, Shell, failed
@@ -174,15 +175,18 @@ def run(
     log, mark = _Log(what, on_line, on_block), secrets.token_hex(8)
     start = _starting(folder, guard, limit, script, "environment" if own_environment else "")
 
-    def attach() -> Result:
+    def attach() -> tuple[Result, JobFrames]:
         # The follower prints only what is new, so each attempt is a command of its own.
-        both = f"{start}\n{_following(folder, log.size, mark)}"
-        return shell.run(both, what=what, sink=log.feed, most=None, timeout=limit + 60, check=False,
+        both, frames = f"{start}\n{_following(folder, log.size, mark)}", JobFrames(mark, log.feed)
+        said = shell.run(both, what=what, sink=frames.feed, most=None, timeout=limit + 60, check=False,
                          repeat=False, secret=own_environment)  # fmt: skip
+        return said, frames
 
-    result = shell.connection.persist(attach)
+    result, frames = shell.connection.persist(attach)
     log.end()
-    return _judge(result, bytes(log.kept.data), mark, what, limit, check)
+    # What stands outside of frames is stderr's, where the host joins that to stdout.
+    said = Result(result.status, bytes(log.kept.data), result.err or frames.outside)
+    return _judge(said, frames.ending, what, limit, check)
 
 
 class _Log:
@@ -226,30 +230,31 @@ def _following(folder: str, offset: int, mark: str) -> str:
     )
 
 
-def _judge(result: Result, log: bytes, mark: str, what: str, limit: float, check: bool) -> Result:
-    """What became of the job, by what the follower says behind the mark that only it and we know."""
-    said = re.search(rb"^%s (ended|late|gone|unclaimed) ?([0-9]{1,3})?$" % mark.encode(), result.err, re.M)
-    how, status = (said[1], int(said[2] or 0)) if said else (b"", 0)
-    if how == b"late":
+def _judge(result: Result, ending: str, what: str, limit: float, check: bool) -> Result:
+    """What became of the job. result: the follower's, with what the job printed as `out`; ending: see
+    JobFrames.
+    """
+    how, _, status = ending.partition(" ")
+    if how == "late":
         raise CommandTimedOut(
             f"{what} did not end.",
             f"it was ended after {limit:g} s",
             "Raise ssh.command_timeout if it needs longer.",
         )
-    if how in (b"gone", b"unclaimed"):
-        why = "its process is gone and left no status" if how == b"gone" else "it was never started"
+    if how in ("gone", "unclaimed"):
+        why = "its process is gone and left no status" if how == "gone" else "it was never started"
         raise JobLost(
             f"{what} was killed on the host before it ended.",
             why,
             "The host was restarted, or it ends processes at logout (systemd KillUserProcesses).",
         )
-    if how != b"ended" and result.status == 0:
+    if how != "ended" and result.status == 0:
         raise CommandFailed(
             f"{what}: the host did not say how it ended.",
             f"its answer ends with: {result.last_lines() or '(nothing)'}",
         )
-    # What it printed is all in the log; stderr is our follower's, and tells why there was nothing to follow.
-    ended = Result(status, log, b"") if how == b"ended" else Result(result.status, log, result.err)
+    # stderr is our follower's, and tells why there was nothing to follow.
+    ended = Result(int(status), result.out, b"") if how == "ended" else result
     if check and ended.status != 0:
         raise failed(what, ended)
     return ended

@@ -141,6 +141,11 @@ def rows(seed: int = 0, pairs: int = 0) -> list[Row]:
         Row("start-up file: reads all its input, transfer sftp",
             lambda: host(start_up="cat > /dev/null", transfer="sftp"), False,
             "a start-up file of the account reads all that is sent to it"),
+        Row("start-up file: stderr is stdout", lambda: host(start_up="exec 2>&1")),
+        Row("start-up file: stderr is stdout, and noise, transfer sftp",
+            lambda: host(start_up="exec 2>&1; echo welcome; no_such_command", transfer="sftp")),
+        Row("sshd: ForceCommand that joins stderr to stdout",
+            lambda: host(extra='ForceCommand sh -c "$SSH_ORIGINAL_COMMAND" 2>&1')),
     ]  # fmt: skip
     made += [Row(f"sshd: {name}", lambda extra=extra: host(extra=extra)) for name, extra in SERVERS.items()]  # type: ignore[misc]
     made += [Row(f"without {name}", lambda name=name: bare(all_but(name))) for name in MISSING]  # type: ignore[misc]
@@ -221,7 +226,7 @@ def sample(every: Sequence[Row]) -> list[Row]:
         "login shell tcsh", "login shell fish", "login shell nologin", "start-up file: read",
         "start-up file: noise, external sftp-server", "sshd: MaxSessions 1", "Dropbear, transfer stream",
         "busybox's programs only, /bin/sh is busybox, transfer stream", "without cut",
-        "start-up file: reads all its input",
+        "start-up file: reads all its input", "sshd: ForceCommand that joins stderr to stdout",
         "toybox's programs only, /bin/sh is mksh, transfer stream",
     )  # fmt: skip
     return [row for row in every if row.name in names]

@@ -20,6 +20,7 @@ from fabfile.on_host.went_back import WentBack
 from fabfile.remote import jobs
 from fabfile.remote.checks import PathInfo, Space, Stat
 from fabfile.remote.host import Host
+from fabfile.remote.job_frames import JobFrames
 from fabfile.remote.shell import Result, failed
 from fabfile.session import hooks
 from tests.support.local import LocalShell, local_host, nothing
@@ -34,6 +35,9 @@ PIECES = st.sampled_from(
             "MARK|",
             "MARK/",
             "MARK=",
+            "MARK 7\n",
+            "MARK ended 0\n",
+            "MARK ended \n",
             "MARK=\n",
             ".MARK|",
             "TOKEN",
@@ -117,8 +121,11 @@ def _listing(host: Host) -> object:
 
 
 def _job(host: Host) -> object:
-    status, out, err = host.shell.run("", check=False).status, b"", LyingShell.said[2]
-    return jobs._judge(Result(status, out, err), b"", "MARK", "It", 5, True)
+    said = host.shell.run("", check=False)
+    frames = JobFrames("0" * 16, lambda piece: None)
+    frames.feed(said.out)
+    assert len(frames.outside) < 1 << 18
+    return jobs._judge(said, frames.ending, "It", 5, True)
 
 
 def _proof(host: Host) -> object:

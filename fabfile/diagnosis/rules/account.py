@@ -199,12 +199,13 @@ def noise(case: Case, printed: bytes) -> None:
 def merged(case: Case) -> None:
     """stderr comes as stdout."""
     forced = "forced" in case.said
-    case.fail(
-        "shell-noise", "Nothing can be deployed: what commands say on stderr comes among their answers.",
+    case.warn(
+        "shell-noise", "rsync and SFTP may break: what commands say on stderr comes among their answers.",
         "a mark that a command wrote to stderr came on stdout"
         + ("; SSH_ORIGINAL_COMMAND is set: the forced command does that" if forced else ""),
-        "Leave `2>&1` out of the forced command (ForceCommand, or command=\"…\" in authorized_keys)."
-        if forced else "Leave `exec 2>&1` out of the files that the shell reads as it starts.",
+        "Deployments get by; a warning of a program in the wrong place ends one. "
+        + ("Leave `2>&1` out of the forced command (ForceCommand, or command=\"…\" in authorized_keys)."
+           if forced else "Leave `exec 2>&1` out of the files that the shell reads as it starts."),
         Fix("sshd_config", "ForceCommand none") if forced else None, forced=forced,
     )  # fmt: skip
 
