@@ -4,7 +4,9 @@ Scripts call the functions below, which print nothing and return what became of 
 the tasks: `from switchover import ns as switchover`. Each name is imported when it is first used.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ __all__ = [
     "rollback",
     "unlock",
 ]
+
+# `fab` puts the folder of the tasks first on the path, where any library's `import build` would find ours.
+sys.path[:] = [folder for folder in sys.path if folder != str(Path(__file__).parent)]
 
 _ELSEWHERE = {"ns": ".cli.tasks", "diagnose": ".diagnosis", "load": ".settings"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,11 @@ def test_no_module_grows_out_of_sight() -> None:
     assert not {path: lines for path, lines in long.items() if lines > MODULE}
 
 
-def test_no_module_has_a_name_of_the_standard_library() -> None:
-    """`fab` puts the folder of the tasks first on the path: every `import NAME` would find ours."""
-    assert not {room(path) for path in MODULES} & sys.stdlib_module_names
+@pytest.mark.parametrize("start", [str(ROOT.parent), ".", "tests/.."])
+def test_no_library_finds_ours(start: str) -> None:
+    """`fab` puts the folder of the tasks first on the path, where every `import NAME` would look first."""
+    load = "from invoke.loader import FilesystemLoader; FilesystemLoader(sys.argv[1]).load('fabfile')"
+    look = "from pathlib import Path; print(*[Path(folder).resolve() for folder in sys.path], sep='\\n')"
+    call = [sys.executable, "-c", f"import sys; {load}; {look}", start]
+    done = subprocess.run(call, cwd=ROOT.parent, capture_output=True, text=True, check=True, timeout=60)
+    assert str(ROOT.resolve()) not in done.stdout.splitlines()
