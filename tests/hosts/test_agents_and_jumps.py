@@ -13,9 +13,7 @@ import fabric
 import pytest
 
 from fabfile.errors import AuthenticationFailed, SwitchoverError
-from fabfile.remote.host import connect
-from fabfile.settings import Ssh
-from tests.hosts.test_ways_in import Way, keygen
+from tests.hosts.test_ways_in import Way, connected, keygen
 from tests.support.accounts import account
 from tests.support.skipping import unavailable
 from tests.support.sshd import Sshd
@@ -60,19 +58,10 @@ class Wider(Way):
     def by_us(self, checking: str) -> SwitchoverError | None:
         prompted = {"connect_kwargs": {"password": self.password}} if self.password else {}
         config = fabric.Config(runtime_ssh_path=str(self.config(checking)), overrides=prompted)
-        rules = Ssh(reconnect={"attempts": 1, "window": 5})  # type: ignore[arg-type]
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.environment.items():
                 patch.setenv(name, value)
-            try:
-                host = connect("way", "way", rules, config, identity=self.identity)
-                try:
-                    host.connect()
-                finally:
-                    host.close()
-            except SwitchoverError as error:
-                return error
-        return None
+            return connected(config, self.identity)
 
 
 Prepare = Callable[[Wider], None]

@@ -65,17 +65,21 @@ class Way:
         return done.returncode == 0
 
     def by_us(self, checking: str) -> SwitchoverError | None:
-        config = fabric.Config(runtime_ssh_path=str(self.config(checking)))
-        rules = Ssh(reconnect={"attempts": 1, "window": 5})  # type: ignore[arg-type]
+        return connected(fabric.Config(runtime_ssh_path=str(self.config(checking))))
+
+
+def connected(config: fabric.Config, identity: str | None = None) -> SwitchoverError | None:
+    """Why we can't connect to the ssh_config's host `way`; None where we can. Tried once."""
+    rules = Ssh(reconnect={"attempts": 1, "window": 5})  # type: ignore[arg-type]
+    try:
+        host = connect("way", "way", rules, config, identity=identity)
         try:
-            host = connect("way", "way", rules, config)
-            try:
-                host.connect()
-            finally:
-                host.close()
-        except SwitchoverError as error:
-            return error
-        return None
+            host.connect()
+        finally:
+            host.close()
+    except SwitchoverError as error:
+        return error
+    return None
 
 
 def known(template: str | bytes) -> Prepare:
