@@ -76,7 +76,7 @@ def _listed(text: str, mark: str) -> Manifest:
 
 
 def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...], tolerant: bool) -> str:
-    left_out = [word for path in without for word in ("-path", f"./{_literal(path)}", "-prune", "-o")]
+    left_out = [word for path in without for word in ("-path", f"./{literal(path)}", "-prune", "-o")]
     return _scripts(
         "observe",
         *left_out,
@@ -87,7 +87,7 @@ def _script(directory: str, mark: str, hashed: bool, without: tuple[str, ...], t
     )
 
 
-def _literal(path: str) -> str:
+def literal(path: str) -> str:
     """Escape what find's -path would take for a pattern."""
     return "".join("\\" + c if c in "*?[\\" else c for c in path)
 

@@ -14,6 +14,7 @@ from ..remote.answers import is_sha256
 from ..remote.host import Host
 from ..remote.shell import quote
 from .apply import batches
+from .observe import literal
 
 _DIGEST = "LC_ALL=C sort | sha256sum | cut -c 1-64"
 # A setgid parent hands its bit down; it is no difference (Entry.same_shape).
@@ -42,7 +43,7 @@ def shape(directory: str, without: Iterable[str]) -> str:
 
     without: relative paths that are left out, with what is below them.
     """
-    skip = "".join(f"-path {quote('./' + _literal(path))} -prune -o " for path in without)
+    skip = "".join(f"-path {quote('./' + literal(path))} -prune -o " for path in without)
     return (
         f"cd {quote(directory)} && find . -mindepth 1 {skip}"
         r"-type f -printf 'f %m %s %P\n' -o -type l -printf 'l %l %P\n' -o -printf '%y %m %P\n'"
@@ -62,7 +63,7 @@ def content(host: Host, directory: str, files: Iterable[Entry], all_but: Iterabl
     if all_but is None:
         sums = " && ".join([":", *batches("sha256sum --", (entry.path for entry in files))])
     else:
-        skip = "".join(f"! -path {quote('./' + _literal(path))} " for path in all_but)
+        skip = "".join(f"! -path {quote('./' + literal(path))} " for path in all_but)
         sums = f"find . -type f {skip}-print0 | {_sums(host.facts.cores)}"
     return f"cd {quote(directory)} && {{ {sums}; }} | {_DIGEST}"
 
@@ -113,8 +114,3 @@ def _digest(lines: Iterable[str]) -> str:
     for part in sorted(part for line in encoded for part in line.split(b"\n")):
         digest.update(part + b"\n")
     return digest.hexdigest()
-
-
-def _literal(path: str) -> str:
-    """Escape what find's -path would take for a pattern."""
-    return "".join("\\" + c if c in "*?[\\" else c for c in path)
