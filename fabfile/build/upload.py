@@ -12,9 +12,10 @@ from ..background import background
 from ..events import Progress, count
 from ..local import local_cache
 from ..on_host.manifest import Difference, Entry, Manifest, RemoteContents, escape, header, line
+from ..remote.answers import is_sha256, not_understood
 from ..remote.host import Host, replace_file
 from ..remote.script_files import Scripts, quote
-from ..remote.shell import Script
+from ..remote.shell import Result, Script
 from ..session.session import HostSession, HostView
 from . import apply, proof, transfers
 from .observe import observe
@@ -228,17 +229,25 @@ def _resume(host: Host, source: Source, entry: Entry, found: Entry | None, stagi
         return False
     name = quote(f"{staging}/{entry.path}")
     # The prefix is compared before anything is sent: it may be of another try's content.
-    prefix = host.shell.run(f"sha256sum < {name}", what="Checking a part of an upload").text.split()[0]
+    what = "Checking a part of an upload"
+    prefix = _sum(host.shell.run(f"sha256sum < {name}", what=what), what)
     if prefix != source.digest_of_first(entry, found.size):
         return False
     script = (
         f"cat >> {name} && chmod {entry.mode:o} {name} && "
         f"{{ touch -d @{entry.mtime} {name} 2>/dev/null || :; }} && sha256sum < {name}"
     )
-    done = host.shell.run(
-        script, what="Going on with an upload", stdin=lambda: source.read(entry, found.size), repeat=False
-    )
-    return done.text.split()[0] == entry.content
+    what = "Going on with an upload"
+    done = host.shell.run(script, what=what, stdin=lambda: source.read(entry, found.size), repeat=False)
+    return _sum(done, what) == entry.content
+
+
+def _sum(said: Result, what: str) -> str:
+    """What sha256sum has printed of its standard input. Raises AnswerNotUnderstood."""
+    digest = said.text.partition(" ")[0]
+    if not is_sha256(digest):
+        raise not_understood(what, said.text)
+    return digest
 
 
 def _send_manifest(host: Host, folder: str, data: bytes) -> None:

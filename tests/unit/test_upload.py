@@ -12,6 +12,7 @@ import pytest
 
 from fabfile.build import upload
 from fabfile.build.upload import StagedUpload, UploadTarget
+from fabfile.errors import AnswerNotUnderstood
 from fabfile.on_host import state
 from fabfile.on_host.layout import Layout
 from fabfile.on_host.manifest import Entry, Manifest, RemoteContents
@@ -56,12 +57,12 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def resume(staging: Path, source: Source) -> bool:
+def resume(staging: Path, source: Source, path: Path | None = None) -> bool:
     whole = PART + REST
     wanted = Entry("large", "file", 0o640, len(whole), 1_700_000_000, digest(whole))
     found = Entry("large", "file", 0o600, (staging / "large").stat().st_size)
     given: Any = source
-    return upload._resume(local_host(), given, wanted, found, str(staging))
+    return upload._resume(local_host(path), given, wanted, found, str(staging))
 
 
 def test_the_rest_of_a_large_file_is_appended(staging: Path) -> None:
@@ -80,6 +81,13 @@ def test_a_file_whose_beginning_is_of_something_else_is_left_alone(staging: Path
     (staging / "large").write_bytes(b"X" + PART[1:])
     assert not resume(staging, Source())
     assert (staging / "large").read_bytes() == b"X" + PART[1:], "and nothing was sent"
+
+
+@pytest.mark.parametrize("said", ["", "command not available"])
+def test_a_checksum_that_is_none_is_not_understood(staging: Path, tmp_path: Path, said: str) -> None:
+    tools = program(tmp_path / "bin", "sha256sum", f"echo {said}; exit")
+    with pytest.raises(AnswerNotUnderstood):
+        resume(staging, Source(), tools)
 
 
 # -- what a cut upload may have left in any state --------------------------------------------------------
