@@ -119,7 +119,8 @@ class Fleet:
                 results[number] = do(works[number])
             except SwitchoverError as error:
                 self._failed(works[number], works[number].steps.explain(error), stop_others and not always)
-            except Exception as error:  # noqa: BLE001  (a bug of ours must not leave hosts locked or half switched)
+            # A bug of ours, or a listener that calls sys.exit(): no host must stay locked or half switched.
+            except BaseException as error:  # noqa: BLE001
                 self._failed(works[number], _bug(error), stop_others and not always)
 
         with ThreadPoolExecutor(min(AT_ONCE, len(works))) as pool:
@@ -162,7 +163,7 @@ class Fleet:
         return Outcome(first.exit_code if first else 1, first, results)
 
 
-def _bug(error: Exception) -> SwitchoverError:
+def _bug(error: BaseException) -> SwitchoverError:
     if os.environ.get("SWITCHOVER_DEBUG"):
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)

@@ -166,13 +166,16 @@ def test_a_decision_that_fails_has_failed_on_all_hosts() -> None:
     assert all(isinstance(host.steps.result.error, NoSuchRelease) for host in hosts)
 
 
-def test_a_mistake_of_ours_is_an_error_of_that_host() -> None:
+@pytest.mark.parametrize("raised", [ZeroDivisionError, SystemExit], ids=lambda kind: kind.__name__)
+def test_what_is_no_error_of_ours_is_one_of_that_host(raised: type[BaseException]) -> None:
+    """A mistake of ours; a script's listener that calls sys.exit()."""
     fleet, hosts, _ = hosts_of((), ())
 
-    def divide(host: OneHost) -> float:
-        return 1 / (0 if host is hosts[1] else 1)
+    def work(host: OneHost) -> None:
+        if host is hosts[1]:
+            raise raised
 
     with pytest.raises(PhaseFailed):
-        Run(fleet).phase(Phase("divide", divide), hosts)
+        Run(fleet).phase(Phase("work", work), hosts)
     error = hosts[1].steps.result.error
-    assert isinstance(error, SwitchoverError) and "ZeroDivisionError" in error.why
+    assert isinstance(error, SwitchoverError) and raised.__name__ in error.why
