@@ -15,11 +15,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ... import interruption
 from ...errors import CommandFailed, CommandTimedOut, ConfigError, LinkLost, classify
+from ...local.processes import GRACE, running
 from ...local.scratch import scratch
 from ...on_host.manifest import Entry
 from ...remote.connection import Connection
@@ -34,6 +37,8 @@ from .transfer import Tally
 # again won't help.
 LINK_STATUS = (10, 12, 30, 35, 255)
 REFUSED = ("Permission denied", "Host key verification failed", "No space left on device")
+SAID = 1000  # bytes of what rsync has said that an error tells
+BLOCK = 1 << 16  # bytes read at a time
 
 
 class RsyncTransfer:
@@ -121,6 +126,7 @@ class _LocalRunner:
     def __init__(self, host: Host) -> None:
         self.name = host.name
         self.timeout = host.shell.timeout
+        self.connection = host.connection
         self.user = quote(host.connection.user)
         # The address stands in the configuration file, so no odd host name meets the local shell.
         self.host = "switchover-host"
@@ -128,49 +134,58 @@ class _LocalRunner:
         self.connect_kwargs: dict[str, object] = {}
 
     def local(self, command: str) -> None:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+        """Run rsync. Raises LinkLost, CommandFailed, CommandTimedOut, and Stopped after an interruption."""
+        words = ["/bin/sh", "-c", command]
+        with running(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            said = _Said(process)
+            status = self._wait(process)
+            if status == 0:
+                return
+            told = said.text()
+        why = f"exit status {status}: {told}"
+        if status in LINK_STATUS and not any(words in told for words in REFUSED):
+            raise LinkLost(f"rsync's own connection to {self.name} died.", why)
+        raise CommandFailed(
+            f"rsync to {self.name} failed.",
+            why,
+            "Set transfer: stream, which needs neither rsync nor ssh on this machine.",
+            reason=classify(told),
+            status=status,
+            output=told,
         )
-        with _killed_at_the_end(process):
-            try:
-                _, said = process.communicate(timeout=self.timeout)
-            except subprocess.TimeoutExpired as error:
-                raise CommandTimedOut(
-                    f"rsync to {self.name} did not end.",
-                    f"no end after {self.timeout:g} s",
-                    "Raise ssh.command_timeout.",
-                ) from error
-        if process.returncode:
-            told = said.decode("utf-8", "replace").strip()[-1000:]
-            why = f"exit status {process.returncode}: {told}"
-            if process.returncode in LINK_STATUS and not any(words in told for words in REFUSED):
-                raise LinkLost(f"rsync's own connection to {self.name} died.", why)
-            raise CommandFailed(
-                f"rsync to {self.name} failed.",
-                why,
-                "Set transfer: stream, which needs neither rsync nor ssh on this machine.",
-                reason=classify(told),
-                status=process.returncode,
-                output=told,
-            )
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        end = time.monotonic() + self.timeout
+        while time.monotonic() < end:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(interruption.POLL)
+            self.connection.stop_if_interrupted()
+        raise CommandTimedOut(
+            f"rsync to {self.name} did not end.",
+            f"no end after {self.timeout:g} s",
+            "Raise ssh.command_timeout.",
+        )
 
 
-@contextlib.contextmanager
-def _killed_at_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 15)
-            killer = threading.Timer(5, lambda: os.killpg(process.pid, 9))
-            killer.start()
-            process.wait()
-            killer.cancel()
+class _Said:
+    """The last of what a program writes to stderr; the host may have it write without end."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        self._pipe = process.stderr
+        self._last = b""
+        self._reader = threading.Thread(target=self._read, name="rsync", daemon=True)
+        self._reader.start()
+
+    def text(self) -> str:
+        """What it has said, once it has ended; what it has left behind may keep stderr open."""
+        self._reader.join(GRACE)
+        return self._last.decode("utf-8", "replace").strip()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while block := os.read(self._pipe.fileno(), BLOCK):
+                self._last = (self._last + block)[-SAID:]
 
 
 def _ssh_config(connection: Connection) -> str:
@@ -183,6 +198,7 @@ def _ssh_config(connection: Connection) -> str:
     lines = [
         "Host *",
         "  BatchMode yes",
+        "  ControlPath none",  # a connection of somebody else's would have another verdict about its key
         f"  ConnectTimeout {max(1, round(rules.connect_timeout))}",
         f"  ServerAliveInterval {max(1, round(rules.keepalive.interval))}",
         f"  ServerAliveCountMax {rules.keepalive.count}",
