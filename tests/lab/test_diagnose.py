@@ -29,6 +29,8 @@ HEALTHY = (
     "login shell fish",
     "start-up file: set -x",
     "start-up file: umask 077",
+    "busybox's programs only",
+    "toybox's programs only",
 )
 NEEDS = {"Dropbear": "dropbear", "OpenSSH behind HAProxy": "haproxy", "OpenSSH through a NAT": "nft"}
 

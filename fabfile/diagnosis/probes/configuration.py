@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ...remote.host import NEEDED
 from ..examination import Evidence, Examination, lines
 from ..finding import Fix
 
@@ -108,12 +109,10 @@ def clock(e: Examination) -> str:
     return ""
 
 
-# What a deployment runs on the host beside the shell's own; `which` of them each finding is about.
-NEEDED = (
-    "cat", "chmod", "cp", "cut", "date", "df", "find", "grep", "head", "ln", "ls", "mkdir", "mv", "readlink",
-    "rm", "rmdir", "sed", "sleep", "tail", "touch", "wc", "awk", "stat",
-)  # fmt: skip
+# What a deployment does without, and how.
 USEFUL = {
+    "awk": "new files are put in place one by one",
+    "xargs": "new files are put in place one by one",
     "sha256sum": "content is verified by size only",
     "gzip": "manifests travel uncompressed",
     "ps": "the account's processes are not counted",
@@ -159,6 +158,7 @@ def tools(e: Examination) -> None:
 def _packages(names: list[str]) -> list[str]:
     packages = {
         "tar": "tar", "rsync": "rsync", "curl": "curl", "gzip": "gzip", "setsid": "util-linux",
-        "ps": "procps", "awk": "gawk", "find": "findutils", "grep": "grep", "sed": "sed",
+        "ps": "procps", "awk": "gawk", "find": "findutils", "xargs": "findutils", "grep": "grep",
+        "sed": "sed",
     }  # fmt: skip
     return sorted({packages.get(name, "coreutils") for name in names})

@@ -21,12 +21,14 @@ def answer(e: Examination) -> str:
         root.shared, *shared, root.own, root.locks, root.records, root.incoming, root.jobs,
     ]  # fmt: skip
     words = " ".join(quote(path) for path in wanted)
+    # echo, since a printf that is no builtin (mksh) may write a line in pieces, which then mix.
     said = e.ask(
-        f'for p in {words}; do ( why=$(ls -ld "$p" "$p/." 2>&1 >/dev/null | tail -n 1); '
-        'printf "answers\\t%s\\t%s\\n" "$p" "$why" ) & done; wait',
+        f"n=0; for p in {words}; do n=$((n + 1)); "
+        '( why=$(ls -ld "$p" "$p/." 2>&1 >/dev/null | tail -n 1); echo "answers\t$n\t$why" ) & done; wait',
         timeout=e.bound(ANSWERS_WITHIN),
     )
-    seen = dict(row.partition("\t")[::2] for row in read_rows(said.out).get("answers", []))
+    rows = dict(row.partition("\t")[::2] for row in read_rows(said.out).get("answers", []))
+    seen = {path: rows[str(n)] for n, path in enumerate(wanted, 1) if str(n) in rows}
     silent = [path for path in wanted if path not in seen]
     if silent and not said.ended and said.started:
         rules.mount_gone(

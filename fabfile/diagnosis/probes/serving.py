@@ -68,6 +68,8 @@ def look(e: Examination) -> str:
     assert e.layout is not None
     if e.state is not None and e.state.current_kind == "none":
         return "no release is live"
+    if "awk" not in e.programs:
+        return "the host has no awk"
     found = e.script(SCRIPT.replace("ROOT", quote(e.layout.deploy_to)))
     live = lines(found, "live")
     if not live:

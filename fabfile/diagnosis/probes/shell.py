@@ -11,6 +11,7 @@ import paramiko
 from paramiko.sftp import CMD_INIT, CMD_VERSION
 
 from ...remote.connection import LINK_ERRORS
+from ...remote.host import NEEDED
 from ...remote.raw_ssh import Said
 from ...remote.request import Request
 from ...remote.sftp_session import SFTP_VERSION
@@ -32,7 +33,7 @@ LOOK_SIZE = 6_000  # bytes: what the first command has
 LOOK = r"""
 row() { printf '%s\t%s\n' "$1" "$2"; }
 row answer $((6*7))
-for p in PROGRAMS; do command -v "$p" >/dev/null 2>&1 && row has "$p"; done
+have=' '; for p in PROGRAMS; do command -v "$p" >/dev/null 2>&1 && { row has "$p"; have="$have$p "; }; done
 row processes "$(ulimit -u 2>/dev/null || ulimit -p 2>/dev/null)"; row open_files "$(ulimit -n)"
 row file_size "$(ulimit -f)"; row memory "$(ulimit -v 2>/dev/null)"; row data "$(ulimit -d 2>/dev/null)"
 row cpu "$(ulimit -t)"
@@ -51,8 +52,12 @@ row id "$(cat /etc/machine-id 2>/dev/null)"
 row root "$(stat -c %d:%i / 2>/dev/null)"
 row clock "$(date +%s)"
 row umask "${account%%[!0-7]*}"
-row path "$(printf '%s\n' "$account" | sed -n "s/^export PATH=//p" | tr -d "'\"" | head -n 1)"
-row path_used "$PATH"
+own=$(printf '%s\n' "$account" | sed -n "s/['\"]//g; s/^export PATH=//p" | head -n 1)
+row path "$own"
+# Of what each deployment needs, the programs that are not in the account's own PATH, though in ours.
+(PATH=$own; for p in NEEDED; do
+  case $have in *" $p "*) command -v "$p" >/dev/null 2>&1 || row beyond "$p" ;; esac
+done)
 row client "${SSH_CONNECTION%% *}"
 row kill "$(busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
   org.freedesktop.login1.Manager KillUserProcesses 2>/dev/null)"
@@ -63,7 +68,7 @@ def speaks(e: Examination) -> str:
     """Run a command as a deployment does, and look at every byte that comes back."""
     started = time.time()
     try:
-        said = e.ask(LOOK.replace("PROGRAMS", " ".join(PROGRAMS)))
+        said = e.ask(LOOK.replace("PROGRAMS", " ".join(PROGRAMS)).replace("NEEDED", " ".join(NEEDED)))
     except LINK_ERRORS as error:
         if isinstance(error, paramiko.ChannelException) and e.connection.still_alive():
             rules.no_session(e, str(error))

@@ -16,11 +16,11 @@ TRIED_WITHIN = 15.0  # seconds for all of it
 # the file system itself can do, at deploy_to or the nearest folder above that is there.
 SCRIPT = r"""
 row() { printf '%s\t%s\n' "$1" "$2"; }
-last() { tail -n 1 | tr '\t' ' '; }
+last() { tail -n 1 | sed 's/	/ /g'; }
 try() { key=$1; shift; why=$( "$@" 2>&1 ) && row "$key" ok || row "$key" "$(echo "$why" | last)."; }
 whose() { stat -c '%U:%G, mode %a' "$1" 2>/dev/null || ls -ld "$1" 2>/dev/null | cut -d ' ' -f 1-4; }
 flags() { lsattr -d "$1" 2>/dev/null | cut -d ' ' -f 1; }
-free() { df "$1" "$2" 2>/dev/null | tail -n 1 | awk '{ print $4 }'; }
+free() ( set -- $(df "$1" "$2" 2>/dev/null | tail -n 1); echo "$4" )
 fill() { head -c FOLDER_BYTES /dev/zero > "$1" && [ "$(wc -c < "$1")" -eq FOLDER_BYTES ]; }
 dozen() { for n in a b c d e f g h i j k l; do : > "$1/$n" || return 1; done; }
 each() {

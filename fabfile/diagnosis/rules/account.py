@@ -143,8 +143,8 @@ def umask(case: Case, user: str, look: Callable[[], Startup]) -> None:
 
 def startup(case: Case, user: str, took: float, look: Callable[[], Startup]) -> None:
     """Start-up files that let commands through, and yet do harm. took: seconds of a command."""
-    # path_used is ours, where the account's own lacks what we need; without the umask neither was told.
-    missing = bool(case.said.get("umask")) and case.said.get("path") != case.said.get("path_used")
+    # Without the umask the PATH was not told either.
+    missing = bool(case.said.get("umask")) and "beyond" in case.said
     slow = took - 2 * case.round_trip > SLOW_START
     if not missing and not slow:
         case.ok("shell-startup", seconds=round(took, 2))

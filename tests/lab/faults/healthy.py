@@ -57,6 +57,12 @@ def routed() -> Iterator[ExaminedHost]:
         yield ExaminedHost(server, deploy_to=server.new_dir(), namespace=server.client)
 
 
+CONTROLS["busybox's programs only"] = Control(lambda: matrix.bare(matrix.boxed("busybox", "busybox")))
+# It has no gzip, and neither awk nor tr, which deployments do without.
+CONTROLS["toybox's programs only"] = Control(
+    lambda: matrix.bare(matrix.boxed("toybox", "mksh")), frozenset({"tool-missing"})
+)
+
 # What is true of hosts that deployments work on nevertheless; `internal-sftp` is no program for a shell.
 TRUE = {
     "start-up file: noise": ("shell-noise",), "start-up file: two lines": ("shell-noise",),
