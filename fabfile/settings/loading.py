@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from .mistakes import Layer, Mistake, UploadTarget, config_error, did_you_mean
+from .mistakes import Layer, Mistake, Position, config_error, did_you_mean
 from .model import CONFIG_NAME, CONFIG_VARIABLE, Settings
 from .values import is_local_repository
 
@@ -36,7 +36,7 @@ def load(
 
     file = _find(path)
     base_dir = file.parent.resolve() if file else Path.cwd()
-    command_line = UploadTarget("command line", 0, "")
+    command_line = Position("command line", 0, "")
     base, sections, mistakes = reading.read(file) if file else (Layer({}, {(): command_line}), {}, [])
     layers = {name: checking.merge(base, section) for name, section in sections.items()}
     if env is not None and env not in layers:

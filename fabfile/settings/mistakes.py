@@ -21,7 +21,7 @@ class Mistake(NamedTuple):
     text: str
 
 
-class UploadTarget(NamedTuple):
+class Position(NamedTuple):
     """Where a value was given: `where` is FILE:LINE or the command line, `text` a scalar as written."""
 
     where: str
@@ -37,9 +37,9 @@ class Layer(NamedTuple):
     """Plain data, and the places of its values; the place of () is always known."""
 
     data: dict[str, Any]
-    places: dict[Loc, UploadTarget]
+    places: dict[Loc, Position]
 
-    def place(self, loc: Loc) -> UploadTarget:
+    def place(self, loc: Loc) -> Position:
         """What has no place of its own (a missing key) stands where its section does."""
         known = next(n for n in range(len(loc), -1, -1) if loc[:n] in self.places)
         place = self.places[loc[:known]]

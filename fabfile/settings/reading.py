@@ -16,7 +16,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from ..errors import ConfigError
-from .mistakes import UNREADABLE, Layer, Loc, Mistake, UploadTarget, config_error, dotted, found, short
+from .mistakes import UNREADABLE, Layer, Loc, Mistake, Position, config_error, dotted, found, short
 from .values import CONTROL, NAME
 
 SIZE = 64 << 10  # bytes of a configuration
@@ -62,7 +62,7 @@ class _Reader:
     def __init__(self, file: Path) -> None:
         self.mistakes: list[Mistake] = []
         self._file = file
-        self._top = Layer({}, {(): UploadTarget(f"{file}:1", 1, "")})
+        self._top = Layer({}, {(): Position(f"{file}:1", 1, "")})
         self._yaml = YAML(typ="safe", pure=True)
         self._yaml.max_depth = DEPTH
         self._values = 0
@@ -120,8 +120,8 @@ class _Reader:
     def _mistake(self, loc: Loc, text: str) -> None:
         self.mistakes.append(self._top.place(loc).mistake(text))
 
-    def _place(self, line: int, loc: Loc, text: str | None = None) -> UploadTarget:
-        return UploadTarget(f"{self._file}:{line}", line, dotted(loc), text)
+    def _place(self, line: int, loc: Loc, text: str | None = None) -> Position:
+        return Position(f"{self._file}:{line}", line, dotted(loc), text)
 
     def _value(self, node: Node, loc: Loc, line: int) -> object:
         """The node's value; `line` is where the key or the list item starts."""
