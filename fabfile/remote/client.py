@@ -87,7 +87,11 @@ def dial(host: str, port: int, timeout: float) -> socket.socket:
     """
     errors: dict[Any, OSError] = {}
     for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        sock = socket.socket(family, kind)
+        try:
+            sock = socket.socket(family, kind)  # refused where this machine lacks IPv6
+        except OSError as error:
+            errors[address] = error
+            continue
         try:
             sock.settimeout(timeout)
             sock.connect(address)

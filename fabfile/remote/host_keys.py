@@ -201,7 +201,7 @@ class HostKeys:
 
     def forget(self, file: Path | str) -> str:
         """The command that removes the host's keys from a file."""
-        return f"ssh-keygen -f {quote(str(file))} -R '{self.name}'"
+        return f"ssh-keygen -f {quote(str(file))} -R {quote(self.name)}"
 
     def _new(self, blob: bytes, certificate_fault: str) -> None:
         """strict refuses a key that is not known, accept-new writes it down."""

@@ -116,20 +116,25 @@ def _from_file(name: str, ways: Ways, agent: _Agent) -> Iterator[Offer]:
 def load(path: str, passphrase: str | None) -> paramiko.PKey | Unusable:
     """The private key in a file, or why there is none to be had."""
     try:
-        info = Path(path).stat()
-        if not stat.S_ISREG(info.st_mode):
-            return Unusable(path, "damaged", "it is no regular file")
-        with Path(path).open("rb") as file:
-            data = file.read(KEY_LIMIT)
+        data, info = _content(path)
     except FileNotFoundError:
         return Unusable(path, "missing")
     except OSError as error:
         return Unusable(path, "unreadable", error.strerror or "")
+    if not stat.S_ISREG(info.st_mode):
+        return Unusable(path, "damaged", "it is no regular file")
     if _public_key_in(data):
         return Unusable(path, "public")
     if info.st_uid == os.getuid() and info.st_mode & 0o077:
         return Unusable(path, "open", f"mode {stat.S_IMODE(info.st_mode):04o}")
     return _parse(path, data, passphrase)
+
+
+def _content(path: str) -> tuple[bytes, os.stat_result]:
+    """The beginning of a regular file; b"" of any other: a FIFO would keep us waiting. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        info = os.fstat(file.fileno())
+        return (file.read(KEY_LIMIT) if stat.S_ISREG(info.st_mode) else b""), info
 
 
 def _parse(path: str, data: bytes, passphrase: str | None) -> paramiko.PKey | Unusable:
@@ -174,7 +179,7 @@ def _public_half(path: str) -> bytes | None:
     """The public blob of a key file: itself, FILE.pub, or the part of FILE that is never encrypted."""
     for name in (path, f"{path}.pub"):
         with contextlib.suppress(OSError):
-            data = Path(name).read_bytes()[:KEY_LIMIT]
+            data, _ = _content(name)
             if found := _public_key_in(data) or _in_openssh_format(data):
                 return found
     return None
@@ -222,7 +227,7 @@ def _certified(offer: Offer, files: Iterable[str]) -> Iterator[Offer]:
 
 def _certificate(name: str) -> bytes | None:
     try:
-        words = Path(name).expanduser().read_bytes()[:KEY_LIMIT].split(None, 2)
+        words = _content(str(Path(name).expanduser()))[0].split(None, 2)
         return binascii.a2b_base64(words[1])
     except (OSError, IndexError, binascii.Error):
         return None

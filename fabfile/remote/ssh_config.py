@@ -197,7 +197,7 @@ def _tokens(found: Found, address: Address) -> dict[str, str]:
     host = _one(found, "hostname") or address.host
     user = _one(found, "user") or address.user or me
     port = _one(found, "port") or str(address.port or 22)
-    jump = _one(found, "proxyjump").replace("none", "")
+    jump = "" if _one(found, "proxyjump") == "none" else _one(found, "proxyjump")
     return {
         "%": "%",
         "C": hashlib.sha1(f"{here}{host}{port}{user}{jump}".encode(), usedforsecurity=False).hexdigest(),
