@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,16 +117,17 @@ class Greeting:
 def greeting(sock: socket.socket | Any, timeout: float, *, offers: bool = False) -> Greeting:
     """Read what the server on `sock` says first; with `offers`, greet back and read its algorithms."""
     started, text, closed, found = time.monotonic(), b"", False, {}
+    read = _bounded(sock, started + timeout)
     try:
-        sock.settimeout(timeout)
         while b"SSH-" not in text or not text.partition(b"SSH-")[2].count(b"\n"):
-            block = sock.recv(1024)
+            block = read(1024)
             text += block
             closed = not block
             if closed or len(text) > GREETING_LIMIT:
                 break
         if offers and not closed:
-            found = _offers(sock, text.partition(b"SSH-")[2].partition(b"\n")[2])
+            sock.sendall(b"SSH-2.0-switchover\r\n")
+            found = _offers(read, text.partition(b"SSH-")[2].partition(b"\n")[2])
     except TimeoutError:
         pass
     except OSError:
@@ -134,18 +135,27 @@ def greeting(sock: socket.socket | Any, timeout: float, *, offers: bool = False)
     return Greeting(None, text, closed, time.monotonic() - started, found)
 
 
+def _bounded(sock: Any, until: float) -> Callable[[int], bytes]:
+    """What reads from `sock` and raises TimeoutError once time.monotonic() says `until`."""
+
+    def read(size: int) -> bytes:
+        sock.settimeout(max(0.001, until - time.monotonic()))
+        return bytes(sock.recv(size))
+
+    return read
+
+
 KINDS = ("kex", "host key", "cipher", "cipher", "mac", "mac")  # RFC 4253, section 7.1: the first six lists
 
 
-def _offers(sock: Any, data: bytes) -> dict[str, list[str]]:
+def _offers(read: Callable[[int], bytes], data: bytes) -> dict[str, list[str]]:
     """Read the server's KEXINIT (RFC 4253, sections 6 and 7.1); {} where something else comes."""
-    sock.sendall(b"SSH-2.0-switchover\r\n")
-    while len(data) < 5 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
-        block = sock.recv(4096)
+    while len(data) < 6 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
+        block = read(4096)
         if not block or len(data) > PACKET_LIMIT:
             return {}
         data += block
     if data[5] != MSG_KEXINIT:
         return {}
     packet = paramiko.Message(data[5 + 1 + 16 :])
-    return {kind: packet.get_list() for kind in KINDS}
+    return {kind: packet.get_binary().decode("ascii", "replace").split(",") for kind in KINDS}
