@@ -180,7 +180,7 @@ def _remember(access: HostAccess) -> None:
     result, address = access.steps.result, access.host.connection.address
     error = result.error
     if isinstance(error, (*EXAMINABLE, OwnMistake)) and not isinstance(error, HostKeyRefused):
-        phase = result.failed_in or "connect"
+        phase = error.step or "connect"
         transport = access.host.connection.transport
         last_failure.write(
             address, phase, error,

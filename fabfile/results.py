@@ -52,7 +52,11 @@ class HostResult:
     drift: dict[str, list[str]] | None = None
     seeds: list[str] = field(default_factory=list)
     unserved: list[str] = field(default_factory=list)
-    failed_in: str = ""  # the step
+
+    @property
+    def failed_in(self) -> str:
+        """The step that failed; "" where none did, or what failed was none."""
+        return self.error.step if self.error else ""
 
     def count(self, done: Difference) -> None:
         """Add what was uploaded and deleted."""
@@ -65,7 +69,6 @@ class HostResult:
         self.ok = False
         if self.error is None:
             self.error = error
-            error.step = error.step or self.failed_in
 
 
 @dataclass

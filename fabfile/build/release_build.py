@@ -65,7 +65,6 @@ class ReleaseBuild:
             damaged = self.strategy.damage(self.plan, hashed=False)
             if not damaged:
                 raise
-            self.session.result.failed_in = ""
             return self._build_again(damaged, damaged)
         if not built.wrong:
             return built

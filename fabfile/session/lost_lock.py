@@ -35,9 +35,11 @@ class LostLock:
                 self.lock.guard, what="Looking at the lock", check=False, repeat=False
             )
             if asked.status == NOT_OURS:
-                return LockLost(
+                lost = LockLost(
                     f"The lock on {self.host.name} was broken while this command ran.",
                     f"somebody used `{command('unlock', '--force')}`, or took the lock after that",
                     "Nothing more was changed. Ask who did, then start again.",
                 )
+                lost.step = error.step
+                return lost
         return error

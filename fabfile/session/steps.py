@@ -64,7 +64,6 @@ class Steps:
         explained = self.explain(error)
         explained.step = explained.step or name
         self.host.emit(StepFailed(self.host.name, name, self._took(name, started), explained.what))
-        self.result.failed_in = self.result.failed_in or name
         if explained is error:
             raise error
         raise explained from error

@@ -14,6 +14,7 @@ from fabfile import errors, fleet, redaction
 from fabfile.aftermath import differ
 from fabfile.errors import CommandFailed, HookFailed, LocalHookFailed, LockLost, SwitchoverError
 from fabfile.local.build import build
+from fabfile.on_host.lock import NOT_OURS
 from fabfile.parallel import Fleet
 from fabfile.remote.failures import CAUSES
 from fabfile.remote.login import _PROBLEMS
@@ -21,6 +22,7 @@ from fabfile.remote.shell import LAST_LINES, LINE_SHOWN, Result, failed
 from fabfile.report import documents
 from fabfile.results import HostResult, Outcome
 from fabfile.session import hooks
+from fabfile.session.lost_lock import LostLock
 from fabfile.session.steps import Steps
 from fabfile.typed import Typed
 from tests.support.fab import REPOSITORY
@@ -73,11 +75,13 @@ def test_the_step_is_the_one_that_failed(explained: SwitchoverError | None) -> N
 
 
 def test_an_error_that_is_explained_after_its_step_has_it_too() -> None:
-    at = steps()
-    with pytest.raises(SwitchoverError), at.step("copy"):
+    with pytest.raises(SwitchoverError) as caught, steps().step("copy"):
         raise CommandFailed("It failed.")
-    at.result.fail(LockLost("The lock was broken."))
-    assert at.result.error and at.result.error.step == "copy"
+    shell = SimpleNamespace(run=lambda *_, **__: Result(NOT_OURS, b"", b""))
+    lock: Any = SimpleNamespace(held=True, guard="")
+    host: Any = SimpleNamespace(name="web1", shell=shell)
+    lost = LostLock(host, lock).explain(caught.value)
+    assert isinstance(lost, LockLost) and lost.step == "copy"
 
 
 def test_a_hook_fails_as_its_command_did() -> None:

@@ -26,10 +26,12 @@ PAGE = (REPOSITORY / "docs/json.md").read_text()
 def switched_back() -> Any:
     host = HostResult(
         "web1", ok=False, release=NEW, previous=OLD, live=OLD, strategy="cache", transfer="stream",
-        copy="reflink", again=ServedAgain("ok", "failed"), phases={"switch": 0.1}, failed_in="health",
+        copy="reflink", again=ServedAgain("ok", "failed"), phases={"switch": 0.1},
         error=HookFailed("It failed.", "why", "try"), plan=Difference([Entry("a", "file", 0o644)]),
         drift={"missing": ["a"], "altered": [], "extra": []},
     )  # fmt: skip
+    assert host.error
+    host.error.step = "health"
     return documents.deployment(Outcome(3, host.error, [host], [f"web1: {OLD} is live again"]))
 
 
