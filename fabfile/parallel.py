@@ -7,9 +7,8 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from . import interruption
 from .errors import (
@@ -61,8 +60,7 @@ W = TypeVar("W", bound=OnHost)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Done(Generic[W, T]):
+class Done(NamedTuple, Generic[W, T]):
     """What came of one piece of work on several hosts: results in their order, and those that failed."""
 
     results: list[T]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from ..on_host import records
 from ..on_host.layout import Layout
@@ -24,8 +24,7 @@ DEEPEST = 8
 MODES = ("recycle", "reflink", "hardlink", "full")
 
 
-@dataclass(frozen=True)
-class Old:
+class Old(NamedTuple):
     """A release that retention would remove, and that can become the new one instead."""
 
     record: Record

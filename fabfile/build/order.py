@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..on_host.layout import Layout
 from ..on_host.manifest import Difference, Manifest, RemoteContents
@@ -11,8 +11,7 @@ from ..session.session import HostSession, HostView
 from .source.source import Source
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """A source that is to be on the hosts. from_scratch: nothing is built upon that is there already."""
 
     source: Source
@@ -24,8 +23,7 @@ class Order:
         return self.source.manifest
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(NamedTuple):
     """What a directory holds as far as we know, and what it lacks of the source."""
 
     known: RemoteContents
@@ -37,8 +35,7 @@ class Comparison:
         return cls(known, known.difference(wanted))
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(NamedTuple):
     """One release that is to come about on one host.
 
     record: as it begins. resumed: an interrupted deployment had begun it.

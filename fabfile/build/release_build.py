@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from ..background import background
 from ..errors import NO_SPACE, QUOTA, READ_ONLY, CommandFailed, VerificationFailed
@@ -25,8 +26,7 @@ from .strategies import Strategy
 from .upload import StagedUpload, send
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(NamedTuple):
     """A release as it was built. wrong: the paths that are not as they should be. seen: the release from the
     other side, where that was seen already.
     """

@@ -6,7 +6,7 @@ import gzip
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..background import background
 from ..events import Progress, count
@@ -29,8 +29,7 @@ _END = "end of lines"  # no line of a manifest is this
 RESUME_FROM = 8 << 20  # bytes that must have arrived for a file to be worth going on with
 
 
-@dataclass(frozen=True)
-class UploadTarget:
+class UploadTarget(NamedTuple):
     """A directory to bring up to date.
 
     staging:  a directory on the same file system, for nothing but this source.
@@ -68,8 +67,7 @@ class UploadTarget:
         return cls(target, staging, state, base, begun, keep_links, quick)
 
 
-@dataclass(frozen=True)
-class StagedUpload:
+class StagedUpload(NamedTuple):
     """How a directory gets from what is known of it to what is wanted."""
 
     place: UploadTarget

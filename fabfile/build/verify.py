@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..events import count, shorten_list
 from ..on_host import state
@@ -21,8 +21,7 @@ from .observe import digests, observe
 _scripts = Scripts(__package__)
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """What a release is to hold, and how closely it is looked at.
 
     shared:      the paths that are links to shared/.

@@ -268,7 +268,7 @@ class Deployment:
         if not commands:
             return
         there = self.session.is_directory(self.tree.folder)
-        tree = self.tree if there else replace(self.tree, folder=self.session.layout.deploy_to)
+        tree = self.tree if there else self.tree._replace(folder=self.session.layout.deploy_to)
         try:
             with self.services.cut_short(HURRIED):
                 self.services.run_hooks("after_failure", commands, tree, kept=self.live.switched)

@@ -22,6 +22,7 @@ import threading
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import remote
 from ..errors import HostNotReady, Locked, SwitchoverError
@@ -270,8 +271,7 @@ def holder(host: Host, layout: Layout) -> tuple[bool, Owner | None]:
     return seen.held, seen.owner
 
 
-@dataclass(frozen=True)
-class LockStatus:
+class LockStatus(NamedTuple):
     """A lock, looked at. silent_for: seconds since its last sign of life. expired: the next deployment takes
     it. dead: its owner was a process of this machine that is gone.
     """

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..errors import AnswerNotUnderstood, HostNotReady
 from ..local import local_cache
@@ -23,8 +24,7 @@ from .went_back import WentBack
 _scripts = Scripts(__package__)
 
 
-@dataclass(frozen=True)
-class StoredManifest:
+class StoredManifest(NamedTuple):
     """A manifest that the host keeps, unread. digest: the sha256 of its text, "" where the host can't tell;
     doubtful: the paths that a cut upload may have left in any state.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..remote.answers import decimal
 from ..remote.script_files import quote
@@ -14,8 +14,7 @@ NONE, BEGUN, OK, FAILED = "none", "begun", "ok", "failed"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
-@dataclass(frozen=True)
-class WentBack:
+class WentBack(NamedTuple):
     """time: UTC, ISO 8601. left: the release that was live before it. hooks: what became of after_switch in
     the release that is live again: none, begun (the end was not seen), ok or failed, at the hook `number`.
     """

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from ..errors import HostNotReady
 from ..on_host import went_back
@@ -37,8 +36,7 @@ def refuse(host: Host) -> NoReturn:
     )
 
 
-@dataclass(frozen=True)
-class Timer:
+class Timer(NamedTuple):
     """What a timer on the host is to do.
 
     release:    the one that goes live; old: what the link said before, None: it was not there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import interruption
 from ..errors import HealthCheckFailed, HookFailed, SwitchoverError
@@ -19,8 +19,7 @@ BACK = "switch-back"  # SWITCHOVER_COMMAND of hooks that run because a link was 
 _NOT_KEPT = "Its folder is removed again: log in, and run it by hand where you can look at it."
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(NamedTuple):
     """A release as hooks see it."""
 
     id: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,5 +197,5 @@ def test_an_upload_may_be_put_in_its_place_twice(site: Site) -> None:
     site.staging.mkdir()
     for name in ("a", "new"):
         (site.staging / name).write_text("new\n")
-    assert sh(replace(update).script).returncode == 0
+    assert sh(update.script).returncode == 0
     assert (site.cache / "a").read_text() == "new\n" and not (site.cache / "gone").exists()

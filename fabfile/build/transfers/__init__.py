@@ -6,7 +6,7 @@ nothing but a staging directory, from which the next attempt goes on (see ../upl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...errors import HostNotReady
 from ...remote.host import Host
@@ -16,8 +16,7 @@ from .transfer import Tally, Transfer
 __all__ = ["Choice", "Tally", "Transfer", "check_installed", "choose"]
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The transfer that will be used, and why that one."""
 
     transfer: Transfer
