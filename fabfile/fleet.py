@@ -17,9 +17,7 @@ import fabric
 
 from .build import transfers
 from .build.source import source
-from .commands.cache_sync import CacheSync
 from .commands.deployment import Deploy, Options
-from .commands.rollback import GoBack
 from .errors import SwitchoverError
 from .events import Listener, Note, Output, StepFailed, StepFinished, StepStarted, silent
 from .hosts import AT_ONCE, Target, opened
@@ -106,6 +104,8 @@ def rollback(
 
     plan: only find out which (HostResult.release). on_phase: as for deploy. Raises ConfigError.
     """
+    from .commands.rollback import GoBack  # here, as in cache_sync: a deployment does not need it
+
     settings.require("deploy_to")
     owner, halt = lock.me("fab rollback"), threading.Event()
     with opened(settings, targets, listener, config) as hosts:
@@ -128,6 +128,8 @@ def cache_sync(
 
     verify: only report drift (HostResult.drift). repair: look at what the cache really holds first.
     """
+    from .commands.cache_sync import CacheSync
+
     settings = replace(settings, strategy="cache")
     settings.require("source", "deploy_to")
     transfers.check_installed(settings.transfer)

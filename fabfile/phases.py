@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .aftermath import differ, may_serve_other, served_by_phrase
-from .commands.cache_sync import CacheSync
 from .commands.release import Command, Release
-from .commands.rollback import GoBack
 from .errors import Refused, SwitchoverError
 from .on_host.records import Record
 from .parallel import Fleet, OnHost
 from .results import Outcome
 from .session.opening import Requirement, look, open_session, unlock
 from .session.session import HostAccess, HostSession, HostView
+
+if TYPE_CHECKING:
+    from .commands.cache_sync import CacheSync
+    from .commands.rollback import GoBack
 
 W = TypeVar("W", bound=OnHost)
 T = TypeVar("T")
