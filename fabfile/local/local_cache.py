@@ -20,14 +20,14 @@ ROOM = 200 << 20  # bytes kept; what was used longest ago goes first
 
 def manifest(digest: str) -> bytes | None:
     """The manifest whose text has this sha256, if it is remembered."""
-    data = _read(_folder() / f"{digest}.manifest")
+    data = _read(cache_folder() / f"{digest}.manifest")
     return data if data is not None and hashlib.sha256(data).hexdigest() == digest else None
 
 
 def keep_manifest(text: bytes) -> str:
     """Remember a manifest; the sha256 of its text."""
     digest = hashlib.sha256(text).hexdigest()
-    _write(_folder() / f"{digest}.manifest", [text])
+    _write(cache_folder() / f"{digest}.manifest", [text])
     return digest
 
 
@@ -51,14 +51,15 @@ def _proven(found: dict[str, str]) -> Iterator[bytes]:
     yield data
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
+    """~/.cache/switchover (XDG_CACHE_HOME). Raises RuntimeError where there is no home."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "switchover"
 
 
 def _of_source(root: Path) -> Path:
     name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
-    return _folder() / f"{name}.source"
+    return cache_folder() / f"{name}.source"
 
 
 def _read(path: Path) -> bytes | None:

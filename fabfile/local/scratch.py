@@ -12,13 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .local_cache import cache_folder
+
 PATIENCE = 5.0  # seconds to wait for another command that is making its folder
-
-
-def cache_folder() -> Path:
-    """~/.cache/switchover (XDG_CACHE_HOME). Raises RuntimeError where there is no home."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "switchover"
 
 
 @contextmanager

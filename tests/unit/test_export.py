@@ -12,7 +12,7 @@ import pytest
 from fabfile.build.source import source
 from fabfile.build.source.repository import split_credentials
 from fabfile.errors import SourceError
-from fabfile.local.scratch import cache_folder
+from fabfile.local.local_cache import cache_folder
 from tests.support.web import HealthPage
 
 

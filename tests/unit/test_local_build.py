@@ -12,7 +12,8 @@ import pytest
 
 from fabfile.errors import LocalHookFailed
 from fabfile.local.build import LINE, build
-from fabfile.local.scratch import cache_folder, scratch
+from fabfile.local.local_cache import cache_folder
+from fabfile.local.scratch import scratch
 
 
 def test_a_build_ends_when_its_command_ends(tmp_path: Path) -> None:
