@@ -172,9 +172,14 @@ class Lock:
                     return "taken", _owner(owner)
             case ["held", self.owner.token, "", owner]:
                 return "held", _owner(owner)
-            case ["refused", self.owner.token, path, why] if path.startswith(self.layout.own):
+            case ["refused", self.owner.token, path, why] if self._makes(path):
                 raise not_ours(path, why)
         raise not_understood("Whether the lock was taken", text)
+
+    def _makes(self, path: str) -> bool:
+        """Whether taking it makes that path, or relies on it."""
+        ours = self.layout
+        return path in (ours.deploy_to, ours.releases, ours.shared) or path.startswith(ours.own)
 
     def renew(self) -> None:
         """A sign of life, by the host's clock."""

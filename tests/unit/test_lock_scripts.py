@@ -142,6 +142,18 @@ def test_what_an_earlier_version_has_left_open_is_closed(layout: Layout) -> None
     assert Path(layout.own).stat().st_mode & 0o077 == 0 and record.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("name", ["", "releases", "shared"])
+def test_a_place_that_is_a_link_to_nothing_is_named(layout: Layout, name: str) -> None:
+    """It lies on a disk that is not mounted now, say."""
+    place = Path(layout.deploy_to, name)
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to("/nowhere")
+    with pytest.raises(HostNotReady, match=f"{place} can't be trusted") as caught:
+        taken(layout)
+    assert "/nowhere, which is not a directory" in caught.value.why
+    assert place.is_symlink() and not Path(layout.own).exists()
+
+
 @pytest.mark.promise("closed")
 @pytest.mark.parametrize("name", ["lock", "releases", "jobs", "incoming", "cache"])
 def test_a_link_in_the_place_of_our_state_is_refused(layout: Layout, tmp_path: Path, name: str) -> None:
