@@ -57,7 +57,7 @@ def check_health(host: Host, url: str, expected: int, timeout: int) -> None:
     timeout: seconds from the first try to giving up; a try a second.
     """
     script = _scripts(
-        "check_health", url=url, quoted_url=_curl_quoted(url), want=int(expected), seconds=int(timeout)
+        "check_health", url=url, quoted_url=curl_quoted(url), want=int(expected), seconds=int(timeout)
     )
     result = host.shell.run(
         script, what="The health check", timeout=2 * timeout + 30, check=False, secret=True
@@ -73,6 +73,6 @@ def check_health(host: Host, url: str, expected: int, timeout: int) -> None:
         )
 
 
-def _curl_quoted(url: str) -> str:
+def curl_quoted(url: str) -> str:
     """As it stands between double quotes in a file of curl's (curl(1), --config)."""
     return url.replace("\\", "\\\\").replace('"', '\\"')

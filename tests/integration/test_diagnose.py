@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +118,34 @@ def test_a_failed_deployment_says_what_to_type_and_leaves_what_it_saw(project: P
     )
     project.fab("deploy")
     assert incidents(project) == []
+
+
+def test_what_is_served_is_asked_for_as_a_deployment_does(project: Project) -> None:
+    """The release that the answer names is found; the URL stands in no argument list meanwhile."""
+    arguments: list[bytes] = []
+
+    class Site(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            for process in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    arguments.append((process / "cmdline").read_bytes())
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"x" * 3_000_000 + b"served by " + older.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    older = str(project.live)
+    project.fab("deploy")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{site.server_port}/healthz?key=S3cret&ROOT=SECONDS"
+        project.configure(health={"url": url})
+        found = project.fab("diagnose", "--json", code=1).host["findings"]
+        site.shutdown()
+    assert found[0]["id"] == "serves-old" and found[0]["evidence"]["older"] == [older], found[0]
+    assert arguments and not [words for words in arguments if b"S3cret" in words]
 
 
 def test_several_hosts(project: Project) -> None:

@@ -16,7 +16,17 @@ from ...remote.raw_ssh import Said
 from ...remote.request import Request
 from ...remote.sftp_session import SFTP_VERSION
 from ...remote.shell import quote
-from ..examination import ANSWER_WITHIN, END, PROBE, Evidence, Examination, Unanswered, lines, read_rows
+from ..examination import (
+    ANSWER_WITHIN,
+    END,
+    PROBE,
+    Evidence,
+    Examination,
+    Unanswered,
+    filled,
+    lines,
+    read_rows,
+)
 from ..finding import Fix
 from ..rules import account
 from ..rules import shell as rules
@@ -68,7 +78,7 @@ def speaks(e: Examination) -> str:
     """Run a command as a deployment does, and look at every byte that comes back."""
     started = time.time()
     try:
-        said = e.ask(LOOK.replace("PROGRAMS", " ".join(PROGRAMS)).replace("NEEDED", " ".join(NEEDED)))
+        said = e.ask(filled(LOOK, PROGRAMS=" ".join(PROGRAMS), NEEDED=" ".join(NEEDED)))
     except LINK_ERRORS as error:
         if isinstance(error, paramiko.ChannelException) and e.connection.still_alive():
             rules.no_session(e, str(error))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from ...remote.shell import quote
-from ..examination import PROBE, Examination, lines, read_rows
+from ..examination import PROBE, Examination, filled, lines, read_rows
 from ..rules import storage as rules
 from ..rules.tried import Tried
 
@@ -90,12 +88,10 @@ def try_it(e: Examination) -> str:
         at.deploy_to, at.releases, at.cache, at.shared, at.own, at.locks, at.records, at.incoming, at.jobs,
         at.cache_state,
     )  # fmt: skip
-    values = {
-        "ROOT": quote(at.deploy_to), "NAME": f"{PROBE}{e.token}-s", "SHARED": shared,
-        "FOLDERS": " ".join(map(quote, folders)), "FOLDER_BYTES": str(FOLDER_BYTES),
-    }  # fmt: skip
-    # In one go: a path may have one of these words in it.
-    text = re.sub(r"\b(ROOT|NAME|SHARED|FOLDERS|FOLDER_BYTES)\b", lambda found: values[found[0]], SCRIPT)
+    text = filled(
+        SCRIPT, ROOT=quote(at.deploy_to), NAME=f"{PROBE}{e.token}-s", SHARED=shared,
+        FOLDERS=" ".join(map(quote, folders)), FOLDER_BYTES=str(FOLDER_BYTES),
+    )  # fmt: skip
     said = e.ask(text, TRIED_WITHIN)
     found = read_rows(said.out)
     if rules.hangs(e, found, said.ended, TRIED_WITHIN):
