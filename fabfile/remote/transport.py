@@ -37,13 +37,15 @@ class NotSSH(paramiko.SSHException):  # type: ignore[misc]
 
 
 class _Packetizer(Packetizer):  # type: ignore[misc]
-    """Notes when the last packet came; in time.monotonic()."""
+    """Notes when the last packet came, in time.monotonic(), and how many have come."""
 
     heard = 0.0
+    packets = 0
 
     def read_message(self) -> Any:
         message = super().read_message()
         self.heard = time.monotonic()
+        self.packets += 1
         return message
 
 
@@ -80,6 +82,11 @@ class Transport(paramiko.Transport):  # type: ignore[misc]
     def heard(self) -> float:
         """When the last packet came; in time.monotonic()."""
         return float(self.packetizer.heard)
+
+    @property
+    def packets(self) -> int:
+        """How many have come."""
+        return int(self.packetizer.packets)
 
     def send_keepalive(self) -> None:
         """Ask for an answer and do not wait for it (see `heard`). Raises SSHException, OSError, EOFError."""

@@ -23,8 +23,8 @@ from ..rules.way_in import PADDING
 
 GREETS_WITHIN, GREETS_AT_LAST = 5.0, 20.0  # seconds; the latter after a silence
 ASKED_WITHIN = 2.0  # seconds
-CARRIED_WITHIN = 5.0  # seconds for the keys, and again for the padding
-BLOCK = 4096  # bytes
+CARRIED_WITHIN, ANSWERED_WITHIN = 5.0, 10.0  # seconds for the keys, and until an answer; for all answers
+BLOCK, ANSWER = 4096, 48  # bytes of padding; at least, of an answer with its padding and its MAC
 SMALL_SEGMENT = 500  # bytes; passes wherever IPv4 does (RFC 791: 576 with headers)
 
 
@@ -74,9 +74,11 @@ def has_route(hop: Connection) -> bool:
 
 
 def carries(hop: Connection, *, small: bool = False) -> bool:
-    """Whether a fresh connection, without a login, survives the keys and some padding; in small packets?
+    """Whether a fresh connection, without a login, survives the keys and some padding each way; in small
+    packets?
 
-    What proves it is the answer to the request behind the padding: for the service that takes logins.
+    What comes down are answers to requests for the service that takes logins: sshd and Dropbear accept each.
+    A server that says farewell to the second one is no connection that was cut.
     """
     with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
         sock = small_socket(hop.host, int(hop.port), CARRIED_WITHIN) if small else dial(hop)
@@ -85,18 +87,31 @@ def carries(hop: Connection, *, small: bool = False) -> bool:
             transport.exchange_keys(CARRIED_WITHIN)
             for _ in range(PADDING // BLOCK):
                 transport.send_ignore(BLOCK)
-            request = paramiko.Message()
-            request.add_byte(cMSG_SERVICE_REQUEST)
-            request.add_string("ssh-userauth")
-            asked = time.monotonic()
-            transport._send_message(request)
-            while transport.is_active() and time.monotonic() < asked + CARRIED_WITHIN:
-                if transport.heard > asked:
-                    return True
-                time.sleep(0.02)
+            return _answers(transport, PADDING // ANSWER)
         finally:
             transport.close()
     return False
+
+
+def _answers(transport: Transport, wanted: int) -> bool:
+    """Whether so many requests before a login are answered; or a farewell is said to the first two."""
+    request = paramiko.Message()
+    request.add_byte(cMSG_SERVICE_REQUEST)
+    request.add_string("ssh-userauth")
+    due, until = transport.packets, time.monotonic() + ANSWERED_WITHIN
+    # Two alone: a server that ends the connection with more of it unread resets it, and its farewell is lost.
+    for number in (2, wanted):
+        asked = time.monotonic()
+        due += number
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            for _ in range(number):
+                transport._send_message(request)
+        while transport.packets < due:
+            now = time.monotonic()
+            if not transport.is_active() or now > min(until, max(asked, transport.heard) + CARRIED_WITHIN):
+                return transport.farewell is not None
+            time.sleep(0.02)
+    return True
 
 
 def key_shown(hop: Connection) -> str | None:

@@ -17,7 +17,7 @@ from .protocols import other_protocol
 
 # Seconds; a neighbour that is not there is waited for longer (ARP: three tries, a second apart).
 AT_ONCE = 1.5
-PADDING = 12_288  # bytes sent before a login, to see whether so much gets through
+PADDING = 12_288  # bytes each way before a login, to see whether so much gets through
 
 
 @dataclass(frozen=True)
@@ -342,8 +342,8 @@ def _repeats(case: Case, way: WayIn) -> None:
 def _cut(case: Case, way: WayIn) -> None:
     case.fail(
         "link-cut", f"No login: the connection to {way.host} breaks off in the {way.error.stage}.",
-        f"{way.error.why}; one more, that carried {PADDING // 1024} kB of padding before a login, broke off "
-        "as well",
+        f"{way.error.why}; one more, that was to carry {PADDING // 1024} kB each way before a login, broke "
+        "off as well",
         "Whatever the account is: something on the way ends connections that carry more than a little, or "
         "the host does. Try from another network; the host's log says whether sshd has ended it.",
         **way.evidence,

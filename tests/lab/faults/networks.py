@@ -115,6 +115,7 @@ faults(
     {
         "connections that end after 100 kB up": lambda: _cut(Cut(100_000, way="up", how="fin")),
         "connections that are reset after 30 kB down": lambda: _cut(Cut(30_000, way="down")),
+        "connections that are reset after 2 kB down": lambda: _cut(Cut(2176, way="down")),
         "connections that end in the key exchange": lambda: _cut(Cut(900, way="up", how="fin")),
     },
     mends=False,
