@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import paramiko
 from paramiko.sftp import CMD_INIT, CMD_VERSION
 
+from ...errors import SwitchoverError
 from ...remote.connection import LINK_ERRORS
 from ...remote.host import NEEDED
 from ...remote.raw_ssh import Said
@@ -89,7 +90,12 @@ def speaks(e: Examination) -> str:
         soon = time.monotonic() - e.since < HANGS_UP_WITHIN
         if e.connection.alive or not soon or not second_looks.carries(e.connection):
             raise
-        _hung_up(e, error)
+        if not _ended_by_commands(e):
+            _hung_up(e, error)
+        return ""
+    if not said.started and not e.connection.still_alive():
+        if not _ended_by_commands(e):
+            raise EOFError(e.connection.why_dead())
         return ""
     if not said.started:
         rules.explain(e, _refusal(e, said))
@@ -104,6 +110,28 @@ def speaks(e: Examination) -> str:
     e.saw("command", seconds=said.seconds)
     _judge(e, said)
     return ""
+
+
+def _ended_by_commands(e: Examination) -> bool:
+    """Whether a fresh connection lives longer than this one did while nothing runs, and dies of a command.
+
+    One whose account may not enter its chroot does not: sshd ends it right after the login.
+    """
+    lived = time.monotonic() - e.since
+    if lived > HANGS_UP_WITHIN or not second_looks.carries(e.connection):
+        return False
+    other = e.fresh(3600.0)
+    with contextlib.closing(other), contextlib.suppress(SwitchoverError):
+        other.open()
+        other.pause(lived + 1)
+        if other.still_alive():
+            with contextlib.suppress(*LINK_ERRORS):
+                e.execute(":", PLAIN_WITHIN, connection=other)
+            if not other.still_alive():
+                rules.ends_connections(e, e.connection.user, other.why_dead())
+                e.abilities["connection"] = "shell-startup"
+                return True
+    return False
 
 
 def _judge(e: Examination, said: Said) -> None:

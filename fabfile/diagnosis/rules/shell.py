@@ -216,6 +216,20 @@ def _startup(case: Case, r: Refusal) -> None:
     )  # fmt: skip
 
 
+def ends_connections(case: Case, user: str, seen: str) -> None:
+    """Each command that the server has accepted ends the whole connection; without one it lives."""
+    case.missed("command", seen)
+    case.fail(
+        "shell-startup", "No command of a deployment runs: each ends the connection as it starts.",
+        f"the server accepts the command, and then: {seen}; a connection without one lives on, and carries "
+        "as much",
+        "A start-up file (~/.bashrc, /etc/profile) or the login shell ends sshd's process for the session "
+        "(kill $PPID), or the host's own watchdog does. Look there, by another account or the host's "
+        "console, and let such lines apply to terminals only.",
+        Fix("host", f"sed -i '1i {GUARD}' ~{user}/.bashrc"), ended=seen,
+    )  # fmt: skip
+
+
 def _too_long(case: Case, r: Refusal) -> None:
     assert r.long_plain is not None
     case.missed("long command", r.shown)
