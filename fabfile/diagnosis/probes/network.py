@@ -126,6 +126,7 @@ class _Meter:
         self.cause = ""
         self.said = b""  # of what has come, that which was not taken yet
         self.stalled = False
+        self.waits = False  # for a command that takes input to begin
         self.channel = e.session()
 
     @contextlib.contextmanager
@@ -145,7 +146,7 @@ class _Meter:
 
     def began(self, asked: Request) -> bool:
         """Whether the command has begun. A start-up file that reads gets empty lines, or the end."""
-        until = time.monotonic() + self.e.left(BEGINS_WITHIN)
+        until, self.waits = time.monotonic() + self.e.left(BEGINS_WITHIN), bool(asked.sync)
         if not asked.sync:
             self.channel.shutdown_write()
         self.channel.settimeout(NUDGE)
@@ -161,7 +162,7 @@ class _Meter:
             if not block:
                 return False
             self.said += block
-        self.said = self.said.partition(asked.mark)[2]
+        self.said, self.waits = self.said.partition(asked.mark)[2], False
         self.channel.settimeout(STALLED + 2 * self.e.round_trip)
         if asked.sync:
             self.channel.sendall(asked.sync)
@@ -190,6 +191,8 @@ class _Meter:
         cause = self.cause
         if self.channel.exit_status_ready() and self.channel.exit_status == NO_SYNC:
             end = NO_INPUT
+        elif self.stalled and self.waits and self.e.answers():  # all else gets through
+            end, cause = NO_INPUT, "the command does not begin while its input is open"
         elif not end and self.size >= SENT:
             end = "whole"
         elif not end and not self.e.connection.still_alive():

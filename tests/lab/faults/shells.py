@@ -166,6 +166,7 @@ faults(
         "a start up file that takes the output away": lambda: _starting("exec >/dev/null"),
         "a start up file that ends its shell by force": lambda: _starting("kill -9 $$"),
         "a start up file that ends the connection": lambda: _starting("kill $PPID", sftp=SFTP_SERVER),
+        "a start up file that reads all its input": lambda: _starting("cat >/dev/null"),
         "another shell s start up file that exits": lambda: _starting(
             "exit 3", shell="/bin/zsh", file=".zshenv"
         ),
